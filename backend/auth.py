@@ -1,0 +1,219 @@
+"""Who is asking: the user that a bearer token proves, and whether a path is theirs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import logging
+import math
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from starlette.requests import HTTPConnection
+
+import strict_json
+from errors import Forbidden, Unauthorized
+from keys import PUBLISHED_ALGORITHMS, SHARED_ALGORITHM, Key, Keys
+
+log = logging.getLogger("todo.auth")
+
+TOKEN_MAX_BYTES = 8 * 1024
+SUBJECT_MAX = 255
+LEEWAY_SECONDS = 15
+MEMORY_ENTRIES = 4096
+MEMORY_SECONDS = 60
+WARNING_INTERVAL_SECONDS = 60
+
+
+class CurrentUser(TypedDict):
+    """`id` is the token's `sub`: opaque, never cast. `email` is what the token says, unchecked."""
+
+    id: str
+    email: str | None
+
+
+async def get_current_user(request: HTTPConnection) -> CurrentUser:
+    """The user of the request's bearer token (RFC 6750, the Authorization header only), or Unauthorized."""
+    verifier: Verifier = request.scope["state"]["verifier"]
+    return await verifier.user_of(bearer_token(request.scope["headers"]))
+
+
+def verify_user_access(user_id: str, current_user: CurrentUser) -> None:
+    """Raise Forbidden unless the path's `user_id` is the token's."""
+    if user_id != current_user["id"]:
+        raise Forbidden
+
+
+def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
+    sent = [value for name, value in headers if name == b"authorization"]
+    if len(sent) > 1:
+        raise Unauthorized("malformed_token", "more than one Authorization header was sent")
+    scheme, _, token = sent[0].strip(b" \t").partition(b" ") if sent else (b"", b"", b"")
+    token = token.strip(b" \t")
+    if scheme.lower() != b"bearer" or not token:
+        raise Unauthorized("missing_token", "")
+    return token
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A token that was verified: whose it is, until when it counts (epoch seconds), and by which key."""
+
+    user: CurrentUser
+    expires_at: float
+    key: Key
+    forget_at: float  # monotonic seconds
+
+
+class Verifier:
+    """Verifies tokens as docs/tokens.md says, and remembers by hash those that passed."""
+
+    def __init__(self, keys: Keys, issuer: str, audience: str, strict: bool = False) -> None:
+        self.keys = keys
+        self.issuer = issuer
+        self.audience = audience
+        self.strict = strict
+        self._memory: dict[bytes, Verified] = {}
+        self._warned: dict[str, float] = {}
+
+    async def user_of(self, token: bytes) -> CurrentUser:
+        digest = hashlib.sha256(token).digest()
+        known = self._memory.get(digest)
+        if known is not None and time.monotonic() < known.forget_at and self.keys.current(known.key):
+            if time.time() < known.expires_at + LEEWAY_SECONDS:
+                return known.user
+        try:
+            verified = await self.verify(token)
+        except Unauthorized as refusal:
+            self._warn(refusal, digest)
+            raise
+        if len(self._memory) >= MEMORY_ENTRIES:
+            self._memory.pop(next(iter(self._memory)))
+        self._memory[digest] = verified
+        return verified.user
+
+    async def verify(self, token: bytes) -> Verified:
+        """Check everything, remember nothing. Raises Unauthorized with the reason."""
+        header, payload, signature = _segments(token)
+        algorithm = _algorithm(header)
+        key = await self.keys.find(algorithm, header.get("kid"))
+        if not key.verifies(token.rpartition(b".")[0], signature):
+            raise Unauthorized("bad_signature", "the signature does not verify")
+        claims = _claims(payload)
+        required = self.strict or algorithm != SHARED_ALGORITHM
+        _check_times(claims, required, time.time())
+        self._check_origin(claims, required)
+        user = CurrentUser(id=_subject(claims), email=_text_or_none(claims.get("email")))
+        return Verified(user, claims.get("exp", math.inf), key, time.monotonic() + MEMORY_SECONDS)
+
+    def _check_origin(self, claims: dict[str, Any], required: bool) -> None:
+        issuer, audience = claims.get("iss"), claims.get("aud")
+        if issuer != self.issuer if issuer is not None else required:
+            raise Unauthorized("wrong_issuer", "the token was issued by another issuer than the one configured")
+        audiences = [audience] if isinstance(audience, str) else audience
+        if self.audience not in audiences if audiences is not None else required:
+            raise Unauthorized("wrong_audience", "the token is for another audience than the one configured")
+
+    def _warn(self, refusal: Unauthorized, digest: bytes) -> None:
+        """At most one line a minute and cause; never anything of the token but a part of its hash."""
+        now = time.monotonic()
+        if now < self._warned.get(refusal.reason, -math.inf) + WARNING_INTERVAL_SECONDS:
+            return
+        self._warned[refusal.reason] = now
+        log.warning("token %s refused: %s (%s)", digest.hex()[:8], refusal.reason, refusal.description)
+
+
+def _malformed(description: str) -> Unauthorized:
+    return Unauthorized("malformed_token", description)
+
+
+def _segments(token: bytes) -> tuple[dict[str, Any], bytes, bytes]:
+    """Header, still unparsed payload, and signature of a compact JWS (RFC 7515 section 3.1)."""
+    if len(token) > TOKEN_MAX_BYTES:
+        raise _malformed("the token is longer than 8 KiB")
+    parts = token.split(b".")
+    if len(parts) == 2 or (len(parts) == 1 and len(token) == 32):
+        raise _malformed("looks like a Better Auth session token; use GET /api/auth/token")
+    if len(parts) != 3:
+        raise _malformed("a token has three segments")
+    header, payload, signature = map(_base64url, parts)
+    return _object(header), payload, signature
+
+
+def _base64url(segment: bytes) -> bytes:
+    """RFC 7515 section 2, canonical: no padding, no other alphabet, no spare bits."""
+    if not segment or not re.fullmatch(rb"[A-Za-z0-9_-]+", segment):
+        raise _malformed("a segment is not base64url")
+    try:
+        decoded = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
+    except binascii.Error:
+        raise _malformed("a segment is not base64url") from None
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != segment:
+        raise _malformed("a segment is not base64url")
+    return decoded
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        value = strict_json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # lone surrogates
+    except ValueError:
+        raise _malformed("a segment is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise _malformed("a segment is not a JSON object")
+    return value
+
+
+def _algorithm(header: dict[str, Any]) -> str:
+    algorithm = header.get("alg")
+    if "crit" in header or "b64" in header or algorithm not in (SHARED_ALGORITHM, *PUBLISHED_ALGORITHMS):
+        raise Unauthorized("unsupported_algorithm", "the token's algorithm is not accepted here")
+    token_type = header.get("typ", "JWT")
+    if not isinstance(token_type, str) or token_type.upper() != "JWT":
+        raise Unauthorized("unsupported_type", "the token's typ is not JWT")
+    if not isinstance(header.get("kid", ""), str):
+        raise _malformed("kid is not a string")
+    return str(algorithm)
+
+
+def _claims(payload: bytes) -> dict[str, Any]:
+    """The claims, each of the type that RFC 7519 section 4.1 gives it."""
+    claims = _object(payload)
+    for name in ("exp", "nbf", "iat"):
+        if name in claims and (isinstance(claims[name], bool) or not isinstance(claims[name], int | float)):
+            raise _malformed(f"{name} is not a number")
+    if "iss" in claims and not _is_text(claims["iss"]):
+        raise _malformed("iss is not a string")
+    audience = claims.get("aud", "none")
+    if not _is_text(audience) and not (isinstance(audience, list) and audience and all(map(_is_text, audience))):
+        raise _malformed("aud is neither a string nor a list of strings")
+    return claims
+
+
+def _check_times(claims: dict[str, Any], required: bool, now: float) -> None:
+    if "exp" not in claims and required:
+        raise _malformed("exp is missing")
+    if now >= claims.get("exp", math.inf) + LEEWAY_SECONDS:
+        raise Unauthorized("token_expired", "the token has expired")
+    if max(claims.get("nbf", 0), claims.get("iat", 0)) > now + LEEWAY_SECONDS:
+        raise Unauthorized("token_not_yet_valid", "the token is not valid yet; are both clocks right?")
+
+
+def _subject(claims: dict[str, Any]) -> str:
+    """`sub`, and nothing else: neighbours signed with the same secret name their user in other claims."""
+    subject = claims.get("sub")
+    if not _is_text(subject) or len(subject) > SUBJECT_MAX or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in subject):
+        raise Unauthorized("missing_subject", "the token names no user in sub")
+    return str(subject)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,205 @@
+"""Settings: read once, checked once. A wrong one stops the start with a sentence that says what to set."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from errors import SettingError
+
+log = logging.getLogger("todo.config")
+
+BACKEND = Path(__file__).resolve().parent
+MINIMUM_SECRET_BYTES = 32  # RFC 7518 section 3.2
+EXAMPLE_VALUES = frozenset(  # of .env.example: a copy of it counts as unset
+    {"postgresql://user:pass@host/db?sslmode=require", "your-32-char-secret-here"}
+)
+PUBLIC_SECRETS = frozenset(  # known to everybody, so worth nothing
+    {"better-auth-secret-12345678901234567890", "better-auth-secret-123456789012345678901234567890"}
+)
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Settings(BaseSettings):
+    """The environment wins over `backend/.env`; docs/settings.md lists every variable."""
+
+    model_config = SettingsConfigDict(
+        env_file=BACKEND / ".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("NEON_DATABASE_URL", "DATABASE_URL"))
+    neon_direct_database_url: SecretStr | None = None
+    database_pooled: bool = False
+    row_security: Literal["on", "off"] = "on"
+    better_auth_secret: SecretStr | None = None
+    better_auth_url: str = "http://localhost:3000"
+    cors_origins: str | None = None
+    auth_issuer: str | None = None
+    auth_audience: str | None = None
+    auth_jwks_url: str | None = None
+    auth_strict: bool = False
+    environment: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    rate_limit: int | Literal["off"] | None = None
+    data_dir: Path = BACKEND.parent / ".data"
+
+    @field_validator("database_url", "better_auth_secret", "neon_direct_database_url", mode="before")
+    @classmethod
+    def _example_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.strip() in EXAMPLE_VALUES else value
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+    @cached_property
+    def secret(self) -> bytes:
+        """The HS256 key: raw UTF-8 bytes. In development without a setting, a random one that outlives restarts."""
+        if self.better_auth_secret is not None:
+            return self.better_auth_secret.get_secret_value().encode()
+        return b"" if self.production else development_secret(self.data_dir / "secret")
+
+    @cached_property
+    def cursor_key(self) -> bytes:
+        """Seals page cursors: the same on every server that has the same secret, or else the same database."""
+        source = self.secret or (self.database_url.get_secret_value().encode() if self.database_url else b"")
+        return hashlib.sha256(b"todo page cursors\0" + source).digest()
+
+    @cached_property
+    def origin(self) -> str:
+        """scheme://host[:port] of the frontend: what its tokens name as issuer and audience."""
+        return _origin("BETTER_AUTH_URL", self.better_auth_url)
+
+    @cached_property
+    def allowed_origins(self) -> frozenset[str]:
+        if self.cors_origins is None:
+            return frozenset({self.origin})
+        return frozenset(_origin("CORS_ORIGINS", part.strip()) for part in self.cors_origins.split(",") if part.strip())
+
+    @cached_property
+    def requests_per_minute(self) -> int | None:
+        """Of one user in one process; None: no limit."""
+        if self.rate_limit is None:
+            return 600 if self.production else None
+        return None if self.rate_limit == "off" else self.rate_limit
+
+
+def load(**overrides: Any) -> Settings:
+    """Read and check the settings; SettingError names the first that is wrong."""
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        raise SettingError(_sentence(error)) from None
+    _check(settings)
+    return settings
+
+
+def _sentence(error: ValidationError) -> str:
+    problem = error.errors(include_input=False, include_url=False)[0]
+    variable = str(problem["loc"][0]).upper()
+    expected = {
+        "ENVIRONMENT": "'development' or 'production'",
+        "ROW_SECURITY": "'on' or 'off'",
+        "RATE_LIMIT": "'off' or a number of requests per minute",
+        "PORT": "a number from 0 to 65535",
+    }.get(variable)
+    return f"{variable} must be {expected}." if expected else f"{variable} cannot be used: {problem['msg']}."
+
+
+def _origin(variable: str, url: str) -> str:
+    if url == "*":
+        raise SettingError(f"{variable} must list origins like https://app.example.com; '*' would let any site in.")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise SettingError(f"{variable} has {url!r}; it must be an origin like https://app.example.com.")
+    if variable == "CORS_ORIGINS" and (parts.path.strip("/") or parts.query or parts.fragment):
+        raise SettingError(f"{variable} has {url!r}; an origin has no path: {parts.scheme}://{parts.netloc}.")
+    if variable == "CORS_ORIGINS" and parts.path:
+        log.warning("%s: ignoring the trailing slash of %s", variable, url)
+    default_port = {"http": ":80", "https": ":443"}[parts.scheme]
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(default_port)}"
+
+
+def _check(settings: Settings) -> None:
+    _ = settings.allowed_origins, settings.origin
+    if isinstance(settings.rate_limit, int) and settings.rate_limit < 1:
+        raise SettingError("RATE_LIMIT must be 'off' or a number of requests per minute from 1 upwards.")
+    for flaw in _secret_flaws(settings):
+        if settings.production:
+            raise SettingError(flaw)
+        log.warning("%s", flaw)
+    if settings.production:
+        _check_production(settings)
+
+
+def _secret_flaws(settings: Settings) -> list[str]:
+    if settings.better_auth_secret is None:
+        return []
+    secret = settings.better_auth_secret.get_secret_value()
+    advice = "set the frontend's own, at least 32 bytes (openssl rand -base64 32)."
+    if secret in PUBLIC_SECRETS:
+        return [f"BETTER_AUTH_SECRET is Better Auth's public default, which everybody knows; {advice}"]
+    if len(secret.encode()) < MINIMUM_SECRET_BYTES:
+        return [f"BETTER_AUTH_SECRET has {len(secret.encode())} bytes; {advice}"]
+    if len(set(secret)) < 8:
+        return [f"BETTER_AUTH_SECRET repeats a few characters; {advice}"]
+    return []
+
+
+def _check_production(settings: Settings) -> None:
+    if settings.database_url is None:
+        raise SettingError(
+            "NEON_DATABASE_URL is not set; ENVIRONMENT=production needs it, because the embedded database "
+            "is for development: postgresql://user:password@host/database?sslmode=require."
+        )
+    if settings.better_auth_secret is None and "better_auth_url" not in settings.model_fields_set:
+        raise SettingError(
+            "BETTER_AUTH_SECRET and BETTER_AUTH_URL are not set; ENVIRONMENT=production needs the frontend's "
+            "secret (openssl rand -base64 32), its URL, or both."
+        )
+    parts = urlsplit(settings.better_auth_url)
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+        raise SettingError(
+            f"BETTER_AUTH_URL is {settings.better_auth_url!r}; in production it must start with 'https://', because "
+            "signing keys fetched without TLS prove nothing."
+        )
+
+
+def development_secret(path: Path) -> bytes:
+    """Read the secret at `path`, or make one: 32 random bytes in hex, readable by this user only (0600)."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    try:
+        os.link(draft, path)  # fails if another process was first: then its secret counts
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_bytes()
+
+
+def redact(url: str) -> str:
+    """A database URL that can be printed: without user, password and parameters."""
+    return re.sub(r"^(\w+://)(?:[^/@]*@)?([^?]*).*$", r"\1\2", url)

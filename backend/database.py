@@ -1,0 +1,145 @@
+"""The way to the database: which one, brought up to date, and each request's view of it, narrowed to its user."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from starlette.requests import HTTPConnection
+
+import config
+import dsn
+import embedded
+import migrate
+from errors import SettingError, Unavailable
+from pool import OUT_OF_REACH, Pool, Row
+
+log = logging.getLogger("todo.database")
+
+RETRY_SECONDS = 1.0
+WRONG_ADDRESS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+
+class OwnerDatabase:
+    """The database as one user may see it: every statement gets that user as its $1."""
+
+    __slots__ = ("_pool", "owner")
+
+    def __init__(self, pool: Pool, owner: str) -> None:
+        self._pool = pool
+        self.owner = owner
+
+    async def read(self, sql: str, *arguments: Any, **limits: float) -> list[Row]:
+        return await self._pool.read(sql, self.owner, *arguments, **limits)
+
+    async def write(self, sql: str, *arguments: Any, **limits: float) -> list[Row]:
+        return await self._pool.write(sql, self.owner, *arguments, **limits)
+
+
+def get_db(request: HTTPConnection) -> OwnerDatabase:
+    """The database of the user whom `get_current_user` has found."""
+    return OwnerDatabase(request.scope["state"]["database"].pool, request.scope["user_id"])
+
+
+class Database:
+    """The application's one database: opened at start, and where it cannot be reached, tried until it can."""
+
+    def __init__(self, settings: config.Settings) -> None:
+        self.settings = settings
+        self.schema: migrate.Schema | None = None
+        self._pool: Pool | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    @property
+    def pool(self) -> Pool:
+        if self._pool is None:
+            raise Unavailable("The database is not ready yet; try again shortly")
+        return self._pool
+
+    async def open(self) -> None:
+        """Return when the database is ready, or is known to be out of reach for now. SettingError if it never will be."""
+        try:
+            await self._prepare()
+        except OUT_OF_REACH as error:
+            log.warning("database: out of reach (%s: %s); trying again until it answers", type(error).__name__, error)
+            self._opening = asyncio.create_task(self._keep_trying())
+
+    async def close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def _keep_trying(self) -> None:
+        while self._pool is None:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await self._prepare()
+            except OUT_OF_REACH:
+                continue
+            except SettingError as error:
+                log.error("database: %s", error)
+
+    async def _prepare(self) -> None:
+        target = address(self.settings)
+        for note in target.notes:
+            log.info("database: %s", note)
+        try:
+            schema = await migrate.inspect(target)
+            if migrate.is_behind(schema.version):
+                await asyncio.to_thread(create_tables, self.settings)
+                schema = await migrate.inspect(target)
+        except WRONG_ADDRESS as error:
+            raise SettingError(f"NEON_DATABASE_URL is refused by the server: {error}.") from None
+        _require_row_security(schema, self.settings)
+        self.schema = schema
+        self._pool = Pool(target, schema.role)
+        log.info("database: %s, schema %s", target.host, schema.version)
+
+
+def create_tables(settings: config.Settings | None = None) -> None:
+    """Bring the schema up to date. Safe to run twice, and from two processes at once."""
+    asyncio.run(migrate.upgrade(direct_address(settings or config.load())))
+
+
+def address(settings: config.Settings) -> dsn.Address:
+    """Where requests go. Without a URL: the embedded PostgreSQL, started here unless it runs already."""
+    if settings.database_url is None:
+        return dsn.parse(_embedded_url(settings.data_dir / "postgres"))
+    return dsn.parse(settings.database_url.get_secret_value(), pooled=settings.database_pooled)
+
+
+def direct_address(settings: config.Settings) -> dsn.Address:
+    """Where migrations go: past Neon's pooler, which keeps no session."""
+    if settings.neon_direct_database_url is not None:
+        return dsn.parse(settings.neon_direct_database_url.get_secret_value(), "NEON_DIRECT_DATABASE_URL")
+    return dsn.direct(address(settings))
+
+
+@cache
+def _embedded_url(data_dir: Path) -> str:
+    try:
+        server = embedded.start(data_dir)
+    except embedded.EmbeddedError as error:
+        raise SettingError(str(error)) from None
+    atexit.register(server.stop)
+    return server.url
+
+
+def _require_row_security(schema: migrate.Schema, settings: config.Settings) -> None:
+    if schema.row_security_proven:
+        return
+    flaw = (
+        "row-level security does not hold for this database login: it may bypass the policies and cannot take the role "
+        f"{migrate.ROLE}. Only the where-clauses keep users apart"
+    )
+    if settings.production and settings.row_security == "on":
+        raise SettingError(
+            f"NEON_DATABASE_URL: {flaw}; use a login without BYPASSRLS (docs/isolation.md), or set ROW_SECURITY=off."
+        )
+    log.warning("database: %s; docs/isolation.md says how to restrict it.", flaw)

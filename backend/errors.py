@@ -1,0 +1,141 @@
+"""Everything that can go wrong, with its code and status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar, NamedTuple
+
+
+class Problem(NamedTuple):
+    """One thing wrong with what was sent: which field, and a sentence that says what would be right."""
+
+    field: str
+    message: str
+
+
+class ApiError(Exception):
+    """An answer that is not 2xx. The message is a sentence for a person, `code` a constant for a program."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "SERVER_ERROR"
+    sentence: ClassVar[str] = "Something went wrong on our side"
+
+    def __init__(self, sentence: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(sentence or self.sentence)
+        self.headers: dict[str, str] = dict(headers or {})
+
+    def members(self) -> dict[str, Any]:
+        """What this error adds to the body beside `error`, `code` and `detail`."""
+        return {}
+
+    def body(self) -> dict[str, Any]:
+        sentence = str(self)
+        return {"error": sentence, "code": self.code, "detail": sentence, **self.members()}
+
+    def problem_details(self) -> dict[str, Any]:
+        """The same as RFC 9457 `application/problem+json`."""
+        title = HTTPStatus(self.status).phrase
+        about = {"type": "about:blank", "title": title, "status": self.status, "detail": str(self)}
+        return {**about, "code": self.code, **self.members()}
+
+
+class Invalid(ApiError):
+    """A body, query or path that is not what is asked; `error` is the first problem."""
+
+    status, code = 400, "VALIDATION_ERROR"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems[0].message)
+        self.problems = problems
+
+    def members(self) -> dict[str, Any]:
+        return {"errors": [problem._asdict() for problem in self.problems]}
+
+
+class Unauthorized(ApiError):
+    """No token, or one that does not count; `reason` says which of the causes in docs/tokens.md it is.
+
+    The challenge follows RFC 6750 section 3: without a token it carries no error code, and the
+    description is a fixed ASCII text, never anything of the token.
+    """
+
+    status, code = 401, "UNAUTHORIZED"
+
+    def __init__(self, reason: str, description: str) -> None:
+        missing = reason == "missing_token"
+        challenge = 'Bearer realm="todo"'
+        if not missing:
+            challenge += f', error="invalid_token", error_description="{description}"'
+        super().__init__("Missing token" if missing else "Invalid token", {"WWW-Authenticate": challenge})
+        self.reason = reason
+        self.description = description
+
+    def members(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+
+class Forbidden(ApiError):
+    status, code, sentence = 403, "FORBIDDEN", "Access denied"
+
+
+class NotFound(ApiError):
+    status, code, sentence = 404, "NOT_FOUND", "Not found"
+
+
+class MethodNotAllowed(ApiError):
+    status, code, sentence = 405, "METHOD_NOT_ALLOWED", "Method not allowed"
+
+    def __init__(self, allow: Sequence[str]) -> None:
+        methods = ", ".join(allow)
+        super().__init__(f"Method not allowed; this path answers {methods}", {"Allow": methods})
+
+
+class PayloadTooLarge(ApiError):
+    status, code = 413, "PAYLOAD_TOO_LARGE"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"Request body must not exceed {limit_bytes // 1024} KiB")
+
+
+class UriTooLong(ApiError):
+    status, code, sentence = 414, "URI_TOO_LONG", "Request URI must not exceed 8 KiB"
+
+
+class UnsupportedMediaType(ApiError):
+    status, code = 415, "UNSUPPORTED_MEDIA_TYPE"
+
+
+class RateLimited(ApiError):
+    status, code = 429, "RATE_LIMITED"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        sentence = f"Too many requests; try again in {retry_after_seconds} s"
+        super().__init__(sentence, {"Retry-After": str(retry_after_seconds)})
+
+
+class HeadersTooLarge(ApiError):
+    status, code, sentence = 431, "HEADERS_TOO_LARGE", "Request headers must not exceed 32 KiB"
+
+
+class ServerError(ApiError):
+    """A bug of ours. The caller gets this generic text, the log the cause."""
+
+
+class Unavailable(ApiError):
+    """The database or the signing keys are out of reach, or there is more work than we can take."""
+
+    status, code = 503, "SERVICE_UNAVAILABLE"
+
+    def __init__(self, sentence: str, retry_after_seconds: int = 2) -> None:
+        super().__init__(sentence, {"Retry-After": str(retry_after_seconds)})
+
+
+class BadRequest(ApiError):
+    """A request whose framing or head cannot be read."""
+
+    status, code = 400, "VALIDATION_ERROR"
+
+
+class SettingError(Exception):
+    """A setting that cannot be used: one line naming the variable, what is wrong and what would be right."""

@@ -1,0 +1,203 @@
+"""Shapes on the wire. They check what comes in and describe, in OpenAPI, what goes out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+TITLE_MAX = 200
+DESCRIPTION_MAX = 1000
+PAGE_MAX = 500
+
+# Unicode's White_Space property. str.strip() would also take U+001C to U+001F, which do not have it.
+WHITE_SPACE = (
+    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+
+def _wrong(sentence: str) -> PydanticCustomError:
+    return PydanticCustomError("todo", "{sentence}", {"sentence": sentence})
+
+
+def _storable(name: str, text: str) -> None:
+    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise _wrong(f"{name} must not contain U+0000 or unpaired surrogates")
+
+
+def _is_blank(text: str) -> bool:
+    return all(char in WHITE_SPACE or unicodedata.category(char) == "Cf" for char in text)
+
+
+def _title(value: Any) -> str:
+    if value is None:
+        raise _wrong("Title is required")
+    if not isinstance(value, str):
+        raise _wrong("Title must be a string")
+    _storable("Title", value)
+    title = value.strip(WHITE_SPACE)
+    if _is_blank(title):
+        raise _wrong("Title is required")
+    if len(title) > TITLE_MAX:
+        raise _wrong(f"Title must be between 1 and {TITLE_MAX} characters")
+    return title
+
+
+def _description(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _wrong("Description must be a string or null")
+    _storable("Description", value)
+    if len(value) > DESCRIPTION_MAX:
+        raise _wrong(f"Description must not exceed {DESCRIPTION_MAX} characters")
+    return value
+
+
+def _completed(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong("Completed must be true or false")
+    return value
+
+
+def _filter(value: Any) -> str:
+    if not isinstance(value, str) or value.lower() not in ("all", "pending", "completed"):
+        raise _wrong("Filter must be one of: all, pending, completed")
+    return value.lower()
+
+
+def _limit(value: Any) -> int:
+    if not (isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,2}", value) and int(value) <= PAGE_MAX):
+        raise _wrong(f"Limit must be an integer from 1 to {PAGE_MAX}")
+    return int(value)
+
+
+def _cursor(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong("Cursor is not valid")
+    return value
+
+
+Title = Annotated[
+    str, BeforeValidator(_title), Field(min_length=1, max_length=TITLE_MAX, description="Stripped of outer white space")
+]
+Description = Annotated[str | None, BeforeValidator(_description), Field(max_length=DESCRIPTION_MAX)]
+Completed = Annotated[bool, BeforeValidator(_completed)]
+Filter = Annotated[Literal["all", "pending", "completed"], BeforeValidator(_filter)]
+Cursor = Annotated[str, BeforeValidator(_cursor)]
+Limit = Annotated[int, BeforeValidator(_limit), Field(ge=1, le=PAGE_MAX)]
+
+
+class Body(BaseModel):
+    """A JSON object. Fields it does not name are ignored; `model_fields_set` says which ones were sent."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class TaskCreate(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Buy milk", "description": "Two litres"}]})
+
+    title: Title
+    description: Description = None
+
+
+class TaskUpdate(Body):
+    """Only the fields that are present change. `description: null` clears it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Buy oat milk", "completed": True}]})
+
+    title: Title = Field(default_factory=str)  # a factory: OpenAPI then shows neither a default nor null
+    description: Description = Field(default_factory=lambda: None)
+    completed: Completed = Field(default_factory=bool)
+
+
+class TaskComplete(Body):
+    """With `completed`: set it, so that a retry is safe. Without: toggle."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"completed": True}]})
+
+    completed: Completed = Field(default_factory=bool)
+
+
+class ListQuery(BaseModel):
+    """With `limit`, the answer is a page and carries `next_cursor`."""
+
+    filter: Filter = "all"
+    status: Filter | None = Field(default=None, description="An alias of `filter`")
+    limit: Limit | None = None
+    cursor: Cursor | None = Field(default=None, description="`next_cursor` of the page before")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _status_is_filter(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if "status" not in values:
+            return values
+        status = values["status"]
+        given = {name: value for name, value in values.items() if name != "status"}
+        return {**given, "filter": [given["filter"], status] if "filter" in given else status}
+
+
+class Task(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": 7,
+                    "user_id": "ada",
+                    "title": "Buy milk",
+                    "description": None,
+                    "completed": False,
+                    "created_at": "2026-01-12T10:00:00.123456Z",
+                    "updated_at": "2026-01-12T10:00:00.123456Z",
+                }
+            ]
+        }
+    )
+
+    id: int = Field(ge=1, le=2**63 - 1)
+    user_id: str
+    title: str = Field(min_length=1, max_length=TITLE_MAX)
+    description: str | None = Field(max_length=DESCRIPTION_MAX)
+    completed: bool
+    created_at: datetime = Field(description="UTC, RFC 3339")
+    updated_at: datetime = Field(description="UTC, RFC 3339; never repeats and never goes back")
+
+
+class TaskResponse(BaseModel):
+    data: Task
+    message: str
+
+
+class TaskListResponse(BaseModel):
+    data: list[Task]
+    message: str
+    next_cursor: str | None = Field(
+        default_factory=lambda: None, description="Only with `limit`; null on the last page"
+    )
+
+
+class TaskDeleted(BaseModel):
+    data: None
+    message: str
+
+
+class FieldProblem(BaseModel):
+    field: str
+    message: str
+
+
+class ErrorResponse(BaseModel):
+    error: str = Field(description="A sentence for a person")
+    code: str = Field(description="A constant for a program")
+    detail: str = Field(description="The same as `error`")
+    errors: list[FieldProblem] = Field(default_factory=list, description="400: one for each problem")
+    reason: str = Field(default_factory=str, description="401: why the token does not count")
+
+
+class Health(BaseModel):
+    status: Literal["healthy"]

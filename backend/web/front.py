@@ -1,0 +1,124 @@
+"""The front: every request passes here first and every answer last, 500s included."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from secrets import token_hex
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from errors import ApiError, MethodNotAllowed, ServerError
+from web.answers import Answer, failure
+from web.bodies import Disconnected
+from web.doors import Door
+from web.paths import segments
+
+log = logging.getLogger("todo.web")
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+EXPOSED = b"ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id"
+PREFLIGHT_MAX_AGE_SECONDS = 600
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~ \t,-]{1,1024}")
+
+AccessLog = Callable[[Scope, str, int, float], None]
+
+
+class Front:
+    """Finds the door, adds the headers that every answer carries, and turns what is raised into an answer.
+
+    Paths without a door (documentation, its assets) go on to `app`, the ordinary FastAPI stack.
+    """
+
+    def __init__(self, app: ASGIApp, doors: Iterable[Door], origins: frozenset[str], access: AccessLog | None = None) -> None:
+        self.app = app
+        self.doors = tuple(doors)
+        self.origins = frozenset(origin.encode() for origin in origins)
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = scope["headers_by_name"] = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = token_hex(8).encode()
+        scope["request_id"] = request_id.decode()
+        common = [
+            (b"x-request-id", request_id),
+            (b"x-content-type-options", b"nosniff"),
+            (b"vary", b"Origin"),
+        ]
+        origin = headers.get(b"origin")
+        if origin is not None and origin in self.origins:
+            common += self._cors(origin)
+        status = 0
+
+        async def send_all(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = message["headers"]
+                message["headers"] = [*own, *common]
+                if not any(name == b"cache-control" for name, _ in own):
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        try:
+            await self._handle(scope, receive, send_all, origin)
+        except Disconnected:
+            pass
+        except Exception as error:
+            if status:
+                raise
+            if not isinstance(error, ApiError):
+                log.exception("request %s failed", scope["request_id"])
+                error = ServerError()
+            await failure(error, headers.get(b"accept", b"").decode("latin-1"))(scope, receive, send_all)
+        finally:
+            if self.access is not None:
+                self.access(scope, scope["request_id"], status, time.perf_counter() - began)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send, origin: bytes | None) -> None:
+        method = scope["method"]
+        if method == "OPTIONS" and origin is not None and b"access-control-request-method" in scope["headers_by_name"]:
+            await self._preflight(scope, origin)(scope, receive, send)
+            return
+        path = segments(scope)
+        allow: list[str] = []
+        for door in self.doors:
+            if door.leads_to(path):
+                if method in door.answers:
+                    await door.open(scope, path, receive, send)
+                    return
+                allow += door.answers
+        if allow:
+            raise MethodNotAllowed([name for name in METHODS if name in allow])
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    def _cors(origin: bytes) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),
+            (b"access-control-expose-headers", EXPOSED),
+        ]
+
+    def _preflight(self, scope: Scope, origin: bytes) -> Answer:
+        """204 with what is allowed. Another origin gets no permission, and so its browser refuses."""
+        reply = Answer(204, b"")
+        reply.headers = []
+        if origin in self.origins:
+            asked = scope["headers_by_name"].get(b"access-control-request-headers", b"")
+            reply.headers = [
+                (b"access-control-allow-methods", ", ".join(METHODS).encode()),
+                (b"access-control-allow-headers", asked if _FIELD_NAMES.fullmatch(asked) else b"Authorization"),
+                (b"access-control-max-age", b"%d" % PREFLIGHT_MAX_AGE_SECONDS),
+            ]
+        return reply

@@ -1,0 +1,35 @@
+"""Paths: split raw, then each segment percent-decoded once, so that an encoded slash never makes a new segment."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+_CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
+_LARGEST_ID = 2**63 - 1
+NO_SUCH_ID = 0  # identities start at 1, so nothing is ever found under it
+
+
+def segments(scope: dict[str, Any]) -> tuple[str, ...]:
+    """`/api/a%2Fb/tasks/` → ("api", "a/b", "tasks"). One trailing slash is the same resource; a doubled slash stays."""
+    raw: bytes = scope["raw_path"] if scope.get("raw_path") is not None else scope["path"].encode()
+    parts = raw[len(scope.get("root_path", "")) + 1 :].split(b"/")
+    if parts[-1] == b"" and len(parts) > 1:
+        parts.pop()
+    return tuple([_decode(part) for part in parts])
+
+
+def _decode(segment: bytes) -> str:
+    if b"%" in segment:
+        segment = unquote_to_bytes(segment)
+    return segment.decode("utf-8", "surrogateescape")
+
+
+def task_id(segment: str) -> int | None:
+    """The id as an integer, NO_SUCH_ID for one that cannot exist, None for what is no canonical decimal integer."""
+    if not _CANONICAL_INTEGER.fullmatch(segment):
+        return None
+    if segment[0] == "-" or len(segment) > 19 or int(segment) > _LARGEST_ID:
+        return NO_SUCH_ID
+    return int(segment)
