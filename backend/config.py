@@ -86,6 +86,14 @@ class Settings(BaseSettings):
         """scheme://host[:port] of the frontend: what its tokens name as issuer and audience."""
         return _origin("BETTER_AUTH_URL", self.better_auth_url)
 
+    @property
+    def issuer(self) -> str:
+        return self.auth_issuer or self.origin
+
+    @property
+    def audience(self) -> str:
+        return self.auth_audience or self.origin
+
     @cached_property
     def allowed_origins(self) -> frozenset[str]:
         if self.cors_origins is None:

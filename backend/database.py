@@ -18,6 +18,7 @@ import embedded
 import migrate
 from errors import SettingError, Unavailable
 from pool import OUT_OF_REACH, Pool, Row
+from schemas import Check
 
 log = logging.getLogger("todo.database")
 
@@ -41,9 +42,14 @@ class OwnerDatabase:
         return await self._pool.write(sql, self.owner, *arguments, **limits)
 
 
+def get_database(request: HTTPConnection) -> Database:
+    database: Database = request.scope["state"]["database"]
+    return database
+
+
 def get_db(request: HTTPConnection) -> OwnerDatabase:
     """The database of the user whom `get_current_user` has found."""
-    return OwnerDatabase(request.scope["state"]["database"].pool, request.scope["user_id"])
+    return OwnerDatabase(get_database(request).pool, request.scope["user_id"])
 
 
 class Database:
@@ -62,12 +68,30 @@ class Database:
         return self._pool
 
     async def open(self) -> None:
-        """Return when the database is ready, or is known to be out of reach for now. SettingError if it never will be."""
+        """Return when it is ready, or known to be out of reach for now. SettingError if it never will be."""
         try:
             await self._prepare()
         except OUT_OF_REACH as error:
             log.warning("database: out of reach (%s: %s); trying again until it answers", type(error).__name__, error)
             self._opening = asyncio.create_task(self._keep_trying())
+
+    async def checks(self) -> dict[str, Check]:
+        """Whether the database answers now, and what is known of its schema and isolation."""
+        try:
+            await self.pool.read("SELECT 1")
+        except Unavailable as error:
+            return {"database": Check(ok=False, detail=str(error))}
+        assert self.schema is not None
+        if self.schema.row_security_proven:
+            isolation = Check(ok=True, detail="row-level security proven at start")
+        else:
+            off = self.settings.row_security == "off"
+            isolation = Check(ok=off, detail="this login is not restricted; only where-clauses keep users apart")
+        return {
+            "database": Check(ok=True, detail="answers"),
+            "schema": Check(ok=True, detail=f"version {self.schema.version}"),
+            "row_security": isolation,
+        }
 
     async def close(self) -> None:
         if self._opening is not None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 import config
 from auth import Verifier
@@ -14,39 +15,54 @@ from database import Database
 from errors import SettingError
 from keys import Keys
 from routes import system, tasks
+from web import documentation, foreign
 from web.cursors import Cursors
+from web.doors import Door
 from web.front import Front
 from web.limits import RateLimiter
 
-NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False}
+VERSION = "0.1.0"
+ROUTERS = (tasks.router, system.router)
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+
+
+class TodoAPI(FastAPI):
+    """FastAPI, its OpenAPI document completed."""
+
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            self.openapi_schema = documentation.complete(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(settings: config.Settings) -> FastAPI:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         database = Database(settings)
         await database.open()
         per_minute = settings.requests_per_minute
         yield {
             "database": database,
-            "verifier": Verifier(
-                Keys(settings.secret),
-                settings.auth_issuer or settings.origin,
-                settings.auth_audience or settings.origin,
-                settings.auth_strict,
-            ),
+            "verifier": Verifier(Keys(settings.secret), settings.issuer, settings.audience, settings.auth_strict),
             "cursors": Cursors(settings.cursor_key),
             "limiter": RateLimiter(per_minute) if per_minute else None,
         }
         await database.close()
 
-    app = FastAPI(title="Todo API", lifespan=lifespan, telemetry=NO_TELEMETRY, redirect_slashes=False)
-    routers = (tasks.router, system.router)
-    for router in routers:
-        app.include_router(router)
-    app.add_middleware(
-        Front, doors=[route for router in routers for route in router.routes], origins=settings.allowed_origins
+    app = TodoAPI(
+        title="Todo API",
+        version=VERSION,
+        summary="The task backend for apps that sign in with Better Auth",
+        license_info={"name": "MIT", "identifier": "MIT"},
+        lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
+        redirect_slashes=False,
     )
+    for router in ROUTERS:
+        app.include_router(router)
+    doors = [route for router in ROUTERS for route in router.routes if isinstance(route, Door)]
+    app.add_middleware(Front, doors=doors, origins=settings.allowed_origins)
+    foreign.translate(app)
     return app
 
 

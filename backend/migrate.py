@@ -75,7 +75,7 @@ def is_behind(version: str | None) -> bool:
 async def _version(session: Session) -> str | None:
     if await session.fetchval("SELECT to_regclass($1)", VERSION_TABLE) is None:
         return None
-    version: str | None = await session.fetchval(f"SELECT version_num FROM {VERSION_TABLE}")
+    version: str | None = await session.fetchval(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608  # a constant
     return version
 
 

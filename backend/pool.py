@@ -190,7 +190,6 @@ class Pool:
         else:
             self._give_back(session)
 
-
     def _refuse_waiting(self, refusal: Unavailable) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()

@@ -7,7 +7,7 @@ import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 TITLE_MAX = 200
@@ -83,14 +83,19 @@ def _cursor(value: Any) -> str:
     return value
 
 
-Title = Annotated[
-    str, BeforeValidator(_title), Field(min_length=1, max_length=TITLE_MAX, description="Stripped of outer white space")
+# Their JSON schemas are written out: a validator of our own hides from pydantic what it lets pass.
+Title = Annotated[str, BeforeValidator(_title), Field(min_length=1, max_length=TITLE_MAX)]
+Description = Annotated[
+    str | None,
+    BeforeValidator(_description),
+    WithJsonSchema({"type": ["string", "null"], "maxLength": DESCRIPTION_MAX}),
 ]
-Description = Annotated[str | None, BeforeValidator(_description), Field(max_length=DESCRIPTION_MAX)]
 Completed = Annotated[bool, BeforeValidator(_completed)]
 Filter = Annotated[Literal["all", "pending", "completed"], BeforeValidator(_filter)]
-Cursor = Annotated[str, BeforeValidator(_cursor)]
-Limit = Annotated[int, BeforeValidator(_limit), Field(ge=1, le=PAGE_MAX)]
+Limit = Annotated[
+    int | None, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
+]
+Cursor = Annotated[str | None, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "minLength": 1})]
 
 
 class Body(BaseModel):
@@ -127,10 +132,10 @@ class TaskComplete(Body):
 class ListQuery(BaseModel):
     """With `limit`, the answer is a page and carries `next_cursor`."""
 
-    filter: Filter = "all"
-    status: Filter | None = Field(default=None, description="An alias of `filter`")
-    limit: Limit | None = None
-    cursor: Cursor | None = Field(default=None, description="`next_cursor` of the page before")
+    filter: Filter = Field(default="all", description="In any case of letters")
+    status: Filter = Field(default_factory=lambda: "all", description="An alias of `filter`; give only one of them")
+    limit: Limit = None
+    cursor: Cursor = Field(default=None, description="`next_cursor` of the page before")
 
     @model_validator(mode="before")
     @classmethod
@@ -199,5 +204,29 @@ class ErrorResponse(BaseModel):
     reason: str = Field(default_factory=str, description="401: why the token does not count")
 
 
+class ProblemDetails(BaseModel):
+    """RFC 9457."""
+
+    type: Literal["about:blank"]
+    title: str = Field(description="The status in words")
+    status: int
+    detail: str = Field(description="A sentence for a person")
+    code: str = Field(description="A constant for a program")
+    errors: list[FieldProblem] = Field(default_factory=list, description="400: one for each problem")
+    reason: str = Field(default_factory=str, description="401: why the token does not count")
+
+
 class Health(BaseModel):
     status: Literal["healthy"]
+
+
+class Check(BaseModel):
+    ok: bool
+    detail: str
+
+
+class Ready(BaseModel):
+    """`checks`: what the server needs, by name, and how it stands."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, Check]

@@ -121,7 +121,7 @@ BEGIN
 END $$
 """
 
-# Installed by migrations; a test compares the database's with these. Change one, and add a migration that reinstalls it.
+# Installed by migrations, and a test compares. Change one, and add a migration that installs it again.
 FUNCTIONS = (CREATE_FUNCTION, UPDATE_FUNCTION, COMPLETE_FUNCTION, DELETE_FUNCTION)
 
 
@@ -163,7 +163,7 @@ async def update(
     db: OwnerDatabase,
     id: int,
     title: str | None = None,
-    description: str | None | Unchanged = UNCHANGED,
+    description: str | Unchanged | None = UNCHANGED,
     completed: bool | None = None,
 ) -> Row:
     """Change what is given. `updated_at` moves even where nothing is."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from pydantic_core import to_json
 
-from schemas import Health
+from database import Database, get_database
+from schemas import Health, Ready
 from web.answers import Answer
 from web.doors import PublicDoor
 
@@ -18,3 +21,13 @@ HEALTHY = to_json({"status": "healthy"})
 async def health() -> Answer:
     """The process answers. Never touches the database."""
     return Answer(200, HEALTHY)
+
+
+@router.get("/ready", operation_id="ready", response_model=Ready, responses={503: {"model": Ready}})
+async def ready(database: Annotated[Database, Depends(get_database)]) -> Answer:
+    """What the server needs, checked now: 503 where something is missing."""
+    checks = await database.checks()
+    well = all(check.ok for check in checks.values())
+    report = Ready(status="ready" if well else "not ready", checks=checks)
+    headers = [] if well else [(b"retry-after", b"2")]
+    return Answer(200 if well else 503, report.model_dump_json().encode(), headers=headers)

@@ -6,12 +6,12 @@ from typing import Any
 
 from fastapi.security import HTTPBearer
 
-from schemas import ErrorResponse
+from schemas import ErrorResponse, ProblemDetails
 
 BEARER = HTTPBearer(
     scheme_name="bearer",
     bearerFormat="JWT",
-    description="A token of your Better Auth frontend, or for trying: `python3 run.py token --user ada`",
+    description="A token of your Better Auth frontend, or one to try with: `python3 run.py token --user ada`",
     auto_error=False,
 )
 
@@ -22,19 +22,26 @@ _WHEN = {
     404: "Absent, deleted or another user's: all the same",
     413: "The body is over 64 KiB",
     415: "The body is not `application/json` in UTF-8",
-    429: "Too many requests",
-    503: "The database is out of reach, or busy",
+    429: "Too many requests; `Retry-After` says when to come back",
+    503: "The database is out of reach, or busy; `Retry-After` says when to come back",
 }
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of doors that may answer so. `default` stands for what any server may say (500)."""
-    documented: dict[int | str, dict[str, Any]] = {}
-    for status in statuses:
-        documented[status] = {
-            "model": ErrorResponse,
-            "description": _WHEN[status],
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
-        }
-    documented["default"] = {"model": ErrorResponse, "description": "Any other failure"}
-    return documented
+    """The `responses` of doors that may answer so. `default` stands for what any server may say, 500 included."""
+    described: dict[int | str, str] = {**{status: _WHEN[status] for status in statuses}, "default": "Any other failure"}
+    return {status: {"model": ErrorResponse, "description": text} for status, text in described.items()}
+
+
+def complete(schema: dict[str, Any]) -> dict[str, Any]:
+    """Add to FastAPI's document what it cannot know: every error may also be had as RFC 9457."""
+    components = schema["components"]["schemas"]
+    components["ProblemDetails"] = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                if not status.startswith("2"):
+                    response["content"]["application/problem+json"] = {
+                        "schema": {"$ref": "#/components/schemas/ProblemDetails"}
+                    }
+    return schema

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from auth import get_current_user, verify_user_access
 from database import OwnerDatabase, get_db
 from errors import Invalid, PayloadTooLarge, Problem
-from schemas import Body, ErrorResponse
+from schemas import Body
 from web import bodies, paths
 from web.answers import Answer
 from web.cursors import Cursors, get_cursors
@@ -45,7 +45,8 @@ class Door(APIRoute):
     def __init__(self, path: str, endpoint: Endpoint, **documented: Any) -> None:
         super().__init__(path, endpoint, **documented)
         self.run = endpoint
-        self.answers = frozenset(self.methods | {"HEAD"} if "GET" in self.methods else self.methods)
+        methods = self.methods or set()
+        self.answers = frozenset({*methods, "HEAD"} if "GET" in methods else methods)
         segments = path.strip("/").split("/")
         self.template = tuple(None if part.startswith("{") else part for part in segments)
         self.owner_at = segments.index("{user_id}") if "{user_id}" in segments else None
@@ -68,14 +69,17 @@ class Door(APIRoute):
         length = bodies.declared_length(scope["headers_by_name"])
         if length is not None and length > bodies.LIMIT_BYTES:
             raise PayloadTooLarge(bodies.LIMIT_BYTES)
+        request = HTTPConnection(scope)
         if not self.public:
-            await self._admit(HTTPConnection(scope), path, arguments)
+            await self._admit(request, path)
+        for name, provide in self.needs.provided:
+            arguments[name] = provide(request)
         if self.reads:
             await self._read(scope, path, receive, arguments)
         reply = await self.run(**arguments)
         await reply(scope, receive, send)
 
-    async def _admit(self, request: HTTPConnection, path: tuple[str, ...], arguments: dict[str, Any]) -> None:
+    async def _admit(self, request: HTTPConnection, path: tuple[str, ...]) -> None:
         user = await get_current_user(request)
         request.scope["user_id"] = user["id"]
         if self.owner_at is not None:
@@ -83,8 +87,6 @@ class Door(APIRoute):
         limiter = request.scope["state"]["limiter"]
         if limiter is not None:
             limiter.take(user["id"])
-        for name, provide in self.needs.provided:
-            arguments[name] = provide(request)
 
     async def _read(self, scope: Scope, path: tuple[str, ...], receive: Receive, arguments: dict[str, Any]) -> None:
         """Fill in what the caller brings. All that is wrong with it is said at once: path, query, then body."""
@@ -182,5 +184,6 @@ def _model(model: type[Model], values: dict[str, Any], problems: list[Problem]) 
     except ValidationError as error:
         for flaw in error.errors(include_url=False, include_input=False):
             field = str(flaw["loc"][0])
-            problems.append(Problem(field, f"{field.capitalize()} is required" if flaw["type"] == "missing" else flaw["msg"]))
+            message = f"{field.capitalize()} is required" if flaw["type"] == "missing" else flaw["msg"]
+            problems.append(Problem(field, message))
         return None

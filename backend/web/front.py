@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from secrets import token_hex
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,7 +33,9 @@ class Front:
     Paths without a door (documentation, its assets) go on to `app`, the ordinary FastAPI stack.
     """
 
-    def __init__(self, app: ASGIApp, doors: Iterable[Door], origins: frozenset[str], access: AccessLog | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, doors: Iterable[Door], origins: Iterable[str], access: AccessLog | None = None
+    ) -> None:
         self.app = app
         self.doors = tuple(doors)
         self.origins = frozenset(origin.encode() for origin in origins)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import unquote_to_bytes
+
+from starlette.types import Scope
 
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 _LARGEST_ID = 2**63 - 1
 NO_SUCH_ID = 0  # identities start at 1, so nothing is ever found under it
 
 
-def segments(scope: dict[str, Any]) -> tuple[str, ...]:
+def segments(scope: Scope) -> tuple[str, ...]:
     """`/api/a%2Fb/tasks/` → ("api", "a/b", "tasks"). One trailing slash is the same resource; a doubled slash stays."""
     raw: bytes = scope["raw_path"] if scope.get("raw_path") is not None else scope["path"].encode()
     parts = raw[len(scope.get("root_path", "")) + 1 :].split(b"/")

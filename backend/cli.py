@@ -1,0 +1,134 @@
+"""The command line: `todo serve`, `todo token`, `todo migrate`, `todo openapi`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import jwt
+import logs
+
+import config
+import database
+import migrate
+from errors import SettingError
+
+OPENAPI_FILE = Path(__file__).resolve().parent / "openapi.json"
+SECONDS_PER_HOUR = 3600
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except SettingError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Own the embedded database, where there is one, and run the server below it: workers then share one database."""
+    import server
+
+    given = {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
+    settings = config.load(**given)
+    logs.configure(settings.production)
+    address = database.address(settings)
+    if settings.database_url is None:
+        os.environ["NEON_DATABASE_URL"] = address.url
+    base = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+    banner = [
+        f"Todo API listens on {base}",
+        f"  documentation  {base}/docs",
+        "  a token        python3 run.py token --user ada",
+    ]
+    if settings.database_url is None:
+        banner.append(f"  tasks are in   {_shown(settings.data_dir / 'postgres')} (an embedded PostgreSQL)")
+    print("\n".join(banner), file=sys.stderr, flush=True)
+    server.run(settings, workers=options.workers, reload=options.reload)
+
+
+def token(options: argparse.Namespace) -> None:
+    """Mint an HS256 token for trying the API, as the frontend's own secret would."""
+    settings = config.load()
+    if not settings.secret:
+        raise SettingError("BETTER_AUTH_SECRET is not set; a token is signed with it.")
+    now = int(time.time())
+    claims = {
+        "sub": options.user,
+        "iss": settings.issuer,
+        "aud": settings.audience,
+        "iat": now,
+        "exp": now + int(options.hours * SECONDS_PER_HOUR),
+    }
+    if options.email:
+        claims["email"] = options.email
+    print(jwt.encode(claims, settings.secret, algorithm="HS256"))
+
+
+def migrate_schema(options: argparse.Namespace) -> None:
+    if options.sql:
+        print(migrate.script(options.sql if options.sql != "base" else None))
+        return
+    settings = config.load()
+    logs.configure(settings.production)
+    database.create_tables(settings)
+    schema = asyncio.run(migrate.inspect(database.direct_address(settings)))
+    security = "proven" if schema.row_security_proven else "NOT in force"
+    print(f"Schema {schema.version}; row-level security {security}.")
+
+
+def openapi(options: argparse.Namespace) -> None:
+    from main import app
+
+    text = json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+    if options.write:
+        OPENAPI_FILE.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="todo", description="The task backend for Better Auth apps.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    command = commands.add_parser("serve", help="run the server")
+    command.add_argument("--host", help="address to listen on (HOST; 127.0.0.1)")
+    command.add_argument("--port", type=int, help="port to listen on (PORT; 8000)")
+    command.add_argument("--workers", type=int, default=1, help="processes that answer requests (1)")
+    command.add_argument("--reload", action="store_true", help="restart when the code changes")
+    command.set_defaults(run=serve)
+
+    command = commands.add_parser("token", help="print a token to try the API with")
+    command.add_argument("--user", required=True, help="the user's id: the token's sub")
+    command.add_argument("--email", help="the user's e-mail address")
+    command.add_argument("--hours", type=float, default=24.0, help="how long it counts (24)")
+    command.set_defaults(run=token)
+
+    command = commands.add_parser("migrate", help="bring the database's schema up to date")
+    command.add_argument("--sql", metavar="FROM", nargs="?", const="base", help="only print the SQL")
+    command.set_defaults(run=migrate_schema)
+
+    command = commands.add_parser("openapi", help="print the OpenAPI document")
+    command.add_argument("--write", action="store_true", help=f"write it to {OPENAPI_FILE.name} instead")
+    command.set_defaults(run=openapi)
+    return parser
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

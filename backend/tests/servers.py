@@ -1,0 +1,83 @@
+"""Servers to test: the real command line in a process of its own, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.people import SECRET
+
+BACKEND = Path(__file__).resolve().parent.parent
+START_SECONDS = 30
+
+
+class Running:
+    """A server process, where it listens, and everything it has printed (in `log`)."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+        self.process = process
+        self.url = url
+        self.log = log
+
+    def printed(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(15)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """This process's environment without any setting of the product, and with `settings`."""
+    ours = ("NEON_", "DATABASE_", "BETTER_AUTH_", "AUTH_", "CORS_", "PG", "TODO_")
+    others = {"ENVIRONMENT", "ROW_SECURITY", "RATE_LIMIT", "HOST", "PORT", "DATA_DIR"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours) and name not in others}
+    return {**kept, **settings}
+
+
+def start(folder: Path, *arguments: str, **settings: str) -> Running:
+    """`todo serve` with `settings`; returns at once."""
+    port = free_port()
+    log = folder / f"server-{port}.log"
+    environment = clean_environment(**{"BETTER_AUTH_SECRET": SECRET, "DATA_DIR": str(folder / "data"), **settings})
+    command = [sys.executable, str(BACKEND / "cli.py"), "serve", "--port", str(port), *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment)
+    return Running(process, f"http://127.0.0.1:{port}", log)
+
+
+def wait_until_up(server: Running, path: str = "/health") -> Running:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert server.process.poll() is None, server.printed()
+        try:
+            if httpx.get(server.url + path, timeout=2).status_code == 200:
+                return server
+        except httpx.TransportError:
+            time.sleep(0.02)
+    raise AssertionError(f"not up after {START_SECONDS} s: {server.printed()}")
+
+
+@contextmanager
+def running(folder: Path, *arguments: str, **settings: str) -> Iterator[Running]:
+    server = start(folder, *arguments, **settings)
+    try:
+        yield wait_until_up(server)
+    finally:
+        server.stop()
