@@ -1,0 +1,111 @@
+"""The shape of the house: imports point down, every module is packaged, no name hides another."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+BACKEND = Path(__file__).resolve().parent.parent
+
+# From the doors down to the leaves. A module may import its own layer and those below it.
+LAYERS = [
+    {"main", "cli", "server"},
+    {"routes"},
+    {"web"},
+    {"tasks"},
+    {"auth"},
+    {"keys", "database"},
+    {"migrate"},
+    {"pool"},
+    {"models", "schemas"},
+    {"dsn"},
+    {"config", "logs", "strict_json"},
+    {"errors", "embedded"},
+]
+LEVEL = {name: -depth for depth, names in enumerate(LAYERS) for name in names}
+APART = {"migrations", "tests"}  # run by Alembic and pytest, imported by nobody
+
+
+def modules() -> dict[str, list[Path]]:
+    """Every module and package of the source root, with its files."""
+    single = {path.stem: [path] for path in BACKEND.glob("*.py")}
+    packages = {path.parent.name: sorted(path.parent.rglob("*.py")) for path in BACKEND.glob("*/__init__.py")}
+    return {**single, **packages}
+
+
+def imports(source: str) -> set[str]:
+    """The top-level names that `source` imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def upward(module: str, source: str) -> set[str]:
+    return {name for name in imports(source) if name in LEVEL and LEVEL[name] > LEVEL[module]}
+
+
+@pytest.mark.parametrize("module", sorted(set(modules()) - APART))
+def test_imports_point_down(module: str) -> None:
+    assert module in LEVEL, f"{module} has no layer; give it one in LAYERS"
+    for path in modules()[module]:
+        assert not upward(module, path.read_text()), f"{path.relative_to(BACKEND)} imports upwards"
+
+
+def test_an_upward_import_would_be_seen() -> None:
+    assert upward("tasks", "from web.answers import Answer") == {"web"}
+    assert upward("errors", "import config, auth") == {"config", "auth"}
+    assert upward("routes", "import tasks") == set()
+
+
+def test_no_layer_names_a_module_that_is_gone() -> None:
+    assert set(LEVEL) == set(modules()) - APART
+
+
+def test_every_module_is_packaged() -> None:
+    packaging = tomllib.loads((BACKEND / "pyproject.toml").read_text())["tool"]["setuptools"]
+    single = {path.stem for path in BACKEND.glob("*.py")}
+    packages = {
+        str(path.parent.relative_to(BACKEND)).replace("/", ".")
+        for path in BACKEND.rglob("__init__.py")
+        if path.relative_to(BACKEND).parts[0] != "tests"
+    }
+    assert set(packaging["py-modules"]) == single
+    assert set(packaging["packages"]) == packages
+
+
+def test_no_module_hides_a_dependency_or_a_standard_module() -> None:
+    installed = {
+        name.partition("/")[0].removesuffix(".py")
+        for distribution in distributions()
+        for name in (str(file) for file in distribution.files or ())
+        if name.endswith(".py") and not name.startswith((".", "_"))
+    }
+    ours = set(modules())
+    assert not ours & set(sys.stdlib_module_names)
+    assert not (ours - {"tests"}) & installed
+
+
+def test_doors_hold_no_sql() -> None:
+    for path in modules()["routes"] + modules()["web"]:
+        constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        texts = [text for text in constants if isinstance(text, str)]
+        assert not [text for text in texts if text.lstrip().startswith(("SELECT ", "INSERT ", "UPDATE ", "DELETE "))]
+
+
+def test_only_tasks_writes_tasks() -> None:
+    writers = {
+        name
+        for name, paths in modules().items()
+        for path in paths
+        if name not in APART and any(f"{verb} tasks" in path.read_text() for verb in ("INTO", "UPDATE", "FROM"))
+    }
+    assert writers <= {"tasks", "migrate"}  # migrate reads one row, to prove that it may not
