@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -41,6 +43,7 @@ def serve(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
     settings = config.load(**given)
     logs.configure(settings.production)
+    _check_port(settings.host, settings.port)
     address = database.address(settings)
     if settings.database_url is None:
         os.environ["NEON_DATABASE_URL"] = address.url
@@ -121,6 +124,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--write", action="store_true", help=f"write it to {OPENAPI_FILE.name} instead")
     command.set_defaults(run=openapi)
     return parser
+
+
+def _check_port(host: str, port: int) -> None:
+    """Say it now, in one sentence, before a database is started for nothing."""
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        reason = (
+            "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        )
+        raise SettingError(f"PORT {port} on HOST {host} {reason}; choose another, as in --port {port + 1}.") from None
 
 
 def _shown(path: Path) -> str:

@@ -58,6 +58,7 @@ async def inspect(address: Address) -> Schema:
 
 def script(version: str | None) -> str:
     """The SQL from `version` (None: an empty database) to the newest. Alembic is loaded only when there is any."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command
     from alembic.config import Config
 
