@@ -143,7 +143,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _described(error: BaseException) -> Iterator[str]:
-    """Type, first line and frames, and the same of what caused it. Never a value: the database's messages quote rows."""
+    """Type, first line and frames, and the same of what caused it. Never a value: the messages quote rows."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

@@ -15,7 +15,7 @@ from auth import Verifier
 from database import Database
 from errors import SettingError
 from keys import Keys
-from routes import system, tasks
+from routes import pages, system, tasks
 from web import documentation, foreign
 from web.cursors import Cursors
 from web.doors import Door
@@ -23,7 +23,7 @@ from web.front import Front
 from web.limits import RateLimiter
 
 VERSION = "0.1.0"
-ROUTERS = (tasks.router, system.router)
+ROUTERS = (tasks.router, system.router, pages.router)
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
@@ -57,6 +57,9 @@ def create_app(settings: config.Settings) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
+        docs_url=None,  # routes/pages.py serves it from this machine
+        redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
     )
     for router in ROUTERS:

@@ -43,12 +43,22 @@ OUT_OF_REACH = (
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """A connection that knows its age and its prepared statements."""
+    """A connection that knows its age, its prepared statements, and whether the next request may have it."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.born = time.monotonic()
         self.statements: dict[str, Any] = {}
+        self.usable = True
+
+    def is_old(self) -> bool:
+        return time.monotonic() - self.born > LIFETIME_SECONDS
+
+    def is_ready_after(self, error: BaseException) -> bool:
+        """Whether the server has answered with `error` and waits for the next statement, outside any transaction."""
+        if not isinstance(error, asyncpg.PostgresError) or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            return False  # a time-out, a cancellation, arguments that were never sent; or no longer the primary
+        return not self.is_closed() and not self.is_in_transaction()
 
 
 class Pool:
@@ -65,8 +75,9 @@ class Pool:
         self.size = size
         self._idle: list[Session] = []
         self._waiting: deque[asyncio.Future[Session]] = deque()
-        self._open = 0
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._open = 0  # places taken: by sessions idle or in use, and by those on their way in or out
+        self._connecting: set[asyncio.Task[Session]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
         limits = {**SETTINGS, **({"role": role} if role else {})}
         self._begin = "BEGIN;" + "".join(f"SET LOCAL {name} = '{value}';" for name, value in limits.items())
@@ -81,11 +92,15 @@ class Pool:
         return await self._fetch(sql, arguments, seconds, again_if_cut=False)
 
     async def close(self) -> None:
+        """Refuse who waits, and close what is idle. What is still in use closes when it is given back."""
         self._closed = True
-        for task in self._connecting:
-            task.cancel()
+        self._refuse_waiting("The server is stopping; try again shortly")
+        for connecting in self._connecting:
+            connecting.cancel()
         while self._idle:
-            await self._idle.pop().close(timeout=ANSWER_SECONDS)
+            self._close_soon(self._idle.pop())
+        while leaving := self._connecting | self._closing:
+            await asyncio.wait(leaving)
 
     async def _fetch(self, sql: str, arguments: tuple[Any, ...], seconds: float, again_if_cut: bool) -> list[Row]:
         for attempt in range(1, ATTEMPTS + 1):
@@ -96,76 +111,97 @@ class Pool:
                 session.statements.clear()
                 if attempt == ATTEMPTS:
                     raise _unavailable(error) from None
-            except (*OUT_OF_REACH, asyncpg.InterfaceError) as error:
-                if isinstance(error, asyncpg.InterfaceError) and not session.is_closed():
-                    raise
-                if isinstance(error, TimeoutError):
-                    session.terminate()
-                elif again_if_cut and attempt == 1 and session.is_closed():
-                    self._discard_idle()  # what cut one has probably cut all
-                    continue
-                raise _unavailable(error) from None
-            except asyncio.CancelledError:
-                session.terminate()
-                raise
+            except OUT_OF_REACH as error:
+                if not (again_if_cut and attempt == 1 and session.is_closed()):
+                    raise _unavailable(error) from None
+                self._discard_idle()  # what cut one has probably cut all
             finally:
                 self._give_back(session)
         raise AssertionError("the last attempt returns or raises")
 
     async def _run(self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[Row]:
-        if self.address.pooled:
-            return await self._run_pooled(session, sql, arguments, seconds)
-        statement = session.statements.get(sql)
-        if statement is None:
-            statement = session.statements[sql] = await session.prepare(sql, timeout=seconds)
-        rows: list[Row] = await statement.fetch(*arguments, timeout=seconds)
-        return rows
+        try:
+            if self.address.pooled:
+                return await self._run_pooled(session, sql, arguments, seconds)
+            statement = session.statements.get(sql)
+            if statement is None:
+                statement = session.statements[sql] = await session.prepare(sql, timeout=seconds)
+            rows: list[Row] = await statement.fetch(*arguments, timeout=seconds)
+            return rows
+        except BaseException as error:
+            if isinstance(error, asyncpg.InterfaceError) and session.is_closed():
+                raise ConnectionResetError("the session was cut between two statements") from None
+            session.usable = session.is_ready_after(error)
+            raise
 
     async def _run_pooled(self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[Row]:
-        await session.execute(self._begin, timeout=seconds)
         try:
+            await session.execute(self._begin, timeout=seconds)
             rows: list[Row] = await session.fetch(sql, *arguments, timeout=seconds)
-            await session.execute("COMMIT", timeout=seconds)
+            done = await session.execute("COMMIT", timeout=seconds)
         except asyncpg.PostgresError:
-            if not session.is_closed():
+            if not session.is_closed() and session.is_in_transaction():
                 await session.execute("ROLLBACK", timeout=seconds)
             raise
+        if done != "COMMIT":  # what PostgreSQL answers to the COMMIT of a transaction that has failed
+            raise asyncpg.InternalClientError(f"COMMIT was answered by {done}")
         return rows
 
     def _free(self) -> Session | None:
         while self._idle:
             session = self._idle.pop()
-            if not session.is_closed() and time.monotonic() - session.born < LIFETIME_SECONDS:
+            if not session.is_closed() and not session.is_old():
                 return session
             session.terminate()
             self._give_back(session)
         return None
 
     async def _wait(self) -> Session:
+        if self._closed:
+            raise Unavailable("The server is stopping; try again shortly")
         waiter: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._connect_if_wanted()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await waiter
-        except TimeoutError:
-            raise Unavailable("The database is busy or waking up; try again shortly") from None
-        finally:
-            if waiter.cancelled() and waiter in self._waiting:
-                self._waiting.remove(waiter)
+        except BaseException as error:
+            self._stop_waiting(waiter)
+            if isinstance(error, TimeoutError):
+                raise Unavailable("The database is busy or waking up; try again shortly") from None
+            raise
+
+    def _stop_waiting(self, waiter: asyncio.Future[Session]) -> None:
+        """Leave the queue. A session handed over in the very moment of a time-out or cancellation goes back."""
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+        elif not waiter.cancelled() and waiter.exception() is None:
+            self._give_back(waiter.result())
 
     def _give_back(self, session: Session) -> None:
-        if session.is_closed() or self._closed:
-            session.terminate()
+        if session.is_closed():
             self._open -= 1
             self._connect_if_wanted()
-            return
+        elif self._closed or not session.usable or (self._waiting and session.is_old()):
+            self._close_soon(session)
+        elif (waiter := self._next_waiting()) is not None:
+            waiter.set_result(session)
+        else:
+            self._idle.append(session)
+
+    def _next_waiting(self) -> asyncio.Future[Session] | None:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(session)
-                return
-        self._idle.append(session)
+                return waiter
+        return None
+
+    def _close_soon(self, session: Session) -> None:
+        """It keeps its place until the server has stopped what it does there, so that no pile of work grows unseen."""
+        task = asyncio.create_task(_close(session))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        task.add_done_callback(lambda _: self._give_back(session))
 
     def _discard_idle(self) -> None:
         while self._idle:
@@ -176,25 +212,24 @@ class Pool:
     def _connect_if_wanted(self) -> None:
         if self._open < self.size and len(self._waiting) > len(self._connecting) and not self._closed:
             self._open += 1
-            task = asyncio.create_task(self._connect())
+            task = asyncio.create_task(connect(self.address, self._session_settings))
             self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            task.add_done_callback(self._connected)
 
-    async def _connect(self) -> None:
-        try:
-            session = await connect(self.address, self._session_settings)
-        except (*OUT_OF_REACH, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            self._open -= 1
+    def _connected(self, task: asyncio.Task[Session]) -> None:
+        self._connecting.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            self._give_back(task.result())
+            return
+        self._open -= 1
+        if not task.cancelled():
+            refusal = _unavailable(task.exception())
             if self._open == 0:  # else the sessions that work will serve them
-                self._refuse_waiting(_unavailable(error))
-        else:
-            self._give_back(session)
+                self._refuse_waiting(str(refusal))
 
-    def _refuse_waiting(self, refusal: Unavailable) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(refusal)
+    def _refuse_waiting(self, sentence: str) -> None:
+        while (waiter := self._next_waiting()) is not None:
+            waiter.set_exception(Unavailable(sentence))
 
 
 async def connect(address: Address, settings: Mapping[str, str] | None = None) -> Session:
@@ -208,6 +243,16 @@ async def connect(address: Address, settings: Mapping[str, str] | None = None) -
     )
 
 
-def _unavailable(error: BaseException) -> Unavailable:
+async def _close(session: Session) -> None:
+    """Cancels what runs there, says goodbye, and cuts the connection where that takes too long."""
+    try:
+        await session.close(timeout=ANSWER_SECONDS)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        log.debug("database: a session was cut, not closed")
+    finally:
+        session.terminate()
+
+
+def _unavailable(error: BaseException | None) -> Unavailable:
     log.warning("database: %s: %s", type(error).__name__, error)
     return Unavailable("The database is out of reach; try again shortly")

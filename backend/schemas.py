@@ -175,12 +175,12 @@ class Task(BaseModel):
 
 class TaskResponse(BaseModel):
     data: Task
-    message: str
+    message: str = Field(examples=["Task retrieved"])
 
 
 class TaskListResponse(BaseModel):
     data: list[Task]
-    message: str
+    message: str = Field(examples=["Tasks retrieved"])
     next_cursor: str | None = Field(
         default_factory=lambda: None, description="Only with `limit`; null on the last page"
     )
@@ -188,7 +188,7 @@ class TaskListResponse(BaseModel):
 
 class TaskDeleted(BaseModel):
     data: None
-    message: str
+    message: str = Field(examples=["Task deleted"])
 
 
 class FieldProblem(BaseModel):
@@ -197,6 +197,10 @@ class FieldProblem(BaseModel):
 
 
 class ErrorResponse(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"error": "Task not found", "code": "NOT_FOUND", "detail": "Task not found"}]}
+    )
+
     error: str = Field(description="A sentence for a person")
     code: str = Field(description="A constant for a program")
     detail: str = Field(description="The same as `error`")

@@ -19,7 +19,7 @@ import config
 import logs
 from errors import ApiError, BadRequest, HeadersTooLarge, UriTooLong
 from web import bodies
-from web.front import Front
+from web.front import METHODS, Front
 
 URI_MAX_BYTES = 8 * 1024
 FIELDS_MAX_BYTES = 32 * 1024  # names and values together
@@ -31,6 +31,8 @@ DRAIN_SECONDS = 7  # for requests in flight when the stop comes; the rest of 10 
 
 _WHITE_SPACE_BYTES = 1024  # colons, spaces and line ends of a head that is not complete yet
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_OTHER_METHOD = re.compile(rb"([A-Za-z][A-Za-z-]{0,31}) ")
+_STAND_IN = b"UNBIND"  # parsed in place of a method that the parser does not know, so that the application answers 405
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?")
 
 
@@ -88,17 +90,34 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> NoReturn:
 
 
 class Line:
-    """The transport as uvicorn uses it, except that closing goes through the protocol and lets the answer arrive."""
+    """The transport as uvicorn uses it, with two differences.
 
-    __slots__ = ("close", "get_extra_info", "is_closing", "pause_reading", "resume_reading", "write")
+    Closing goes through the protocol and lets the answer arrive. A head with Content-Length waits for the start of its
+    body, so that an answer is one system call and one packet: uvicorn writes two.
+    """
+
+    __slots__ = ("_transport_write", "close", "get_extra_info", "head", "is_closing", "pause_reading", "resume_reading")
 
     def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
-        self.write = transport.write
+        self.head = b""
+        self._transport_write = transport.write
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
         self.get_extra_info = transport.get_extra_info
         self.close = protocol.hang_up
         self.is_closing = protocol.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self.head:
+            data, self.head = self.head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
+            self.head = data
+            return
+        self._transport_write(data)
+
+    def flush(self) -> None:
+        if self.head:
+            self.write(b"")
 
 
 class Protocol(HttpToolsProtocol):
@@ -130,6 +149,7 @@ class Protocol(HttpToolsProtocol):
     closing = False
     draining = False
     keep_alive_after_body: bool | None = None
+    other_method: str | None = None  # of the request that is being read as _STAND_IN
     refusal: ApiError | None = None
     good_host: bytes | None = None
     unsent_bytes = 0
@@ -139,7 +159,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         self.wire = transport
-        super().connection_made(cast(asyncio.Transport, Line(transport, self)))
+        self.line = Line(transport, self)
+        super().connection_made(cast(asyncio.Transport, self.line))
         self.waiting_since = self.loop.time()
         self.timer = self.loop.call_later(self.client_seconds, self._look_after)
 
@@ -158,6 +179,7 @@ class Protocol(HttpToolsProtocol):
         """
         if self.is_closing():
             return
+        self.line.flush()
         self.deaf = self.closing = True
         self.waiting_since = self.loop.time()
         try:
@@ -206,7 +228,14 @@ class Protocol(HttpToolsProtocol):
                 break
             except httptools.HttpParserUpgrade as upgrade:
                 fed = self._without_upgrade() + fed[upgrade.args[0] :]
-            except httptools.HttpParserError:
+            except httptools.HttpParserError as error:
+                if isinstance(error, httptools.HttpParserInvalidMethodError) and between and fed is data:
+                    other = _OTHER_METHOD.match(data)
+                    if other and other[1].decode() not in METHODS:
+                        self.other_method = other[1].decode()
+                        self._new_parser()
+                        fed = _STAND_IN + data[other.end(1) :]
+                        continue
                 if not self.deaf:
                     self._answer_refusal(self.refusal or BadRequest("Request cannot be read as HTTP/1.1"))
                 return
@@ -252,6 +281,8 @@ class Protocol(HttpToolsProtocol):
         length, coding = self._framing()
         self.expect_100_continue = self.single.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
+        if self.other_method is not None:
+            self.scope["method"], self.other_method = self.other_method, None
         self.in_body = True
         if coding or length > bodies.LIMIT_BYTES or self.expect_100_continue:
             # An answer before this body has come ends the connection; most of the body is then never sent.
@@ -280,6 +311,7 @@ class Protocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.is_closing():
             return
+        self.line.flush()  # the answer to HEAD has no body
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
@@ -318,9 +350,12 @@ class Protocol(HttpToolsProtocol):
         """The head again for a fresh parser, which then sees the body. Upgrade may be ignored: RFC 9110 section 7.8."""
         request_line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         fields = [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+        self._new_parser()
+        return b"\r\n".join([request_line, *fields, b"", b""])
+
+    def _new_parser(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        return b"\r\n".join([request_line, *fields, b"", b""])
 
     def _answer_refusal(self, error: ApiError) -> None:
         """The last answer of the connection, in its turn."""

@@ -6,7 +6,6 @@ import fcntl
 import functools
 import hashlib
 import importlib.util
-import os
 import shutil
 import socket
 import subprocess
@@ -37,8 +36,8 @@ class Settings(TypedDict, total=False):
     ALGORITHM: str
     ID_KIND: str
     PAYLOAD: str
-    ROTATION_SECONDS: str
-    GRACE_SECONDS: str
+    ROTATION_SECONDS: int
+    GRACE_SECONDS: int
     COOKIE_STRATEGY: str
     BASE_URL: str
     BETTER_AUTH_SECRET: str
@@ -85,9 +84,7 @@ class Issuer:
     def base_url(self) -> str:
         return self._settings.get("BASE_URL", self.url)
 
-    def sign_up(
-        self, email: str = "ada@example.com", password: str = "a long password", name: str = "Ada Lovelace"
-    ) -> Session:
+    def sign_up(self, email: str, password: str = "a long password", name: str = "Ada Lovelace") -> Session:
         body = {"email": email, "password": password, "name": name}
         reply = self._request("POST", "/api/auth/sign-up/email", json=body)
         self._client.cookies.clear()  # every request says itself whose it is
@@ -98,7 +95,7 @@ class Issuer:
         """The JWT for a backend."""
         return str(self._request("GET", "/api/auth/token", session).json()["token"])
 
-    def keys(self) -> list[dict[str, Any]]:
+    def published_keys(self) -> list[dict[str, Any]]:
         """The key set as published now. The very first look makes the first key."""
         keys: list[dict[str, Any]] = self._request("GET", "/api/auth/jwks").json()["keys"]
         return keys
@@ -117,22 +114,23 @@ class Issuer:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
-        required = {
+        defaults = {
             "PORT": str(self._port),
             "BASE_URL": self.base_url,
             "DATABASE_URL": self._database_url,
             "BETTER_AUTH_SECRET": SECRET,
-            "BETTER_AUTH_TELEMETRY": "0",
+            "NODE_ENV": "development",
             "NODE_COMPILE_CACHE": str(CACHE / "compiled"),
         }
         # As text, because Node looks for a file's packages beside the file; for a text's, in the working folder.
         command = [str(_node()), "--input-type=module", "--eval", (SOURCES / "issuer.mjs").read_text()]
+        settings = {name: str(value) for name, value in self._settings.items()}
         packages = _packages()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=packages,
-                env={**_environment(), **required, **{name: str(value) for name, value in self._settings.items()}},
+                env=clean_environment(**{**defaults, **settings}),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -141,10 +139,13 @@ class Issuer:
 
     def stop(self) -> None:
         """End the process. Its database stays, and so do its users and keys."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.communicate(timeout=STOP_SECONDS)
-            self._process = None
+        if self._process is None:
+            return
+        self._process.terminate()
+        self._process.wait(STOP_SECONDS)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = None
 
     def restart(self, **settings: Unpack[Settings]) -> None:
         """Start again on the same port and database, with `settings` on top of the ones before."""
@@ -210,7 +211,6 @@ def _install(target: Path) -> None:
     ended = subprocess.run(
         [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"],
         cwd=part,
-        env=_environment(),
         capture_output=True,
         text=True,
         timeout=INSTALL_SECONDS,
@@ -218,15 +218,6 @@ def _install(target: Path) -> None:
     if ended.returncode != 0:
         raise RuntimeError(f"npm could not install Better Auth:\n{ended.stdout}{ended.stderr}")
     part.rename(target)
-
-
-def _environment() -> dict[str, str]:
-    """Without what would give Better Auth another address, or Node another mode."""
-    misleading = ("NODE_", "NEXT_PUBLIC_", "NUXT_", "VITE_")
-    environment = clean_environment()
-    kept = {name: value for name, value in environment.items() if not name.startswith(misleading)}
-    kept.pop("BASE_URL", None)
-    return {**kept, "PATH": os.pathsep.join([str(_node().parent), kept.get("PATH", os.defpath)])}
 
 
 @functools.cache

@@ -17,7 +17,7 @@ BEARER = HTTPBearer(
 )
 
 
-def owner(user_id: Annotated[str, Path(description="The token's `sub`")]) -> None:
+def owner(user_id: Annotated[str, Path(description="The token's `sub`", examples=["ada"])]) -> None:
     """Documents the path's user. The door has checked it."""
 
 

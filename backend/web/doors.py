@@ -47,7 +47,7 @@ class Door(APIRoute):
         self.run = endpoint
         methods = self.methods or set()
         self.answers = frozenset({*methods, "HEAD"} if "GET" in methods else methods)
-        segments = path.strip("/").split("/")
+        segments = [part for part in path.split("/") if part]
         self.template = tuple(None if part.startswith("{") else part for part in segments)
         self.owner_at = segments.index("{user_id}") if "{user_id}" in segments else None
         self.id_at = segments.index("{task_id}") if "{task_id}" in segments else None

@@ -13,10 +13,10 @@ NO_SUCH_ID = 0  # identities start at 1, so nothing is ever found under it
 
 
 def segments(scope: Scope) -> tuple[str, ...]:
-    """`/api/a%2Fb/tasks/` → ("api", "a/b", "tasks"). One trailing slash is the same resource; a doubled slash stays."""
+    """`/api/a%2Fb/tasks/` → ("api", "a/b", "tasks"). One trailing slash is the same resource; a doubled one stays."""
     raw: bytes = scope["raw_path"] if scope.get("raw_path") is not None else scope["path"].encode()
     parts = raw[len(scope.get("root_path", "")) + 1 :].split(b"/")
-    if parts[-1] == b"" and len(parts) > 1:
+    if parts[-1] == b"":
         parts.pop()
     return tuple([_decode(part) for part in parts])
 

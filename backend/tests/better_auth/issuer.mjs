@@ -80,7 +80,7 @@ const options = {
       sessionCookieCache: published,
       jwks: {
         keyPairConfig: algorithm && { alg: algorithm },
-        rotationInterval: seconds("ROTATION_SECONDS"),
+        rotationInterval: undefined,
         gracePeriod: seconds("GRACE_SECONDS"),
       },
       jwt: choice("PAYLOAD", PAYLOADS) === "minimal" ? { definePayload: () => ({}) } : {},
@@ -115,7 +115,8 @@ async function operate(request, response) {
 await (await getMigrations(options)).runMigrations();
 const betterAuthHandler = toNodeHandler(betterAuth(options));
 
-createServer((request, response) =>
+// Longer than any client keeps an idle connection, so none is closed just as a request goes out on it.
+createServer({ keepAliveTimeout: 60_000 }, (request, response) =>
   (request.url.startsWith("/test/") ? operate : betterAuthHandler)(request, response),
 ).listen(Number(required("PORT")), "127.0.0.1");
 
