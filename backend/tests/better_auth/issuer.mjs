@@ -19,7 +19,8 @@ Settings, all environment variables. Without the optional ones it is Better Auth
   DELETE /test/keys/<kid>  withdraw a key
   GET    /test/mail        the e-mails sent since the start, oldest first: [{to, token, url}]
 
-The process ends with its standard input, so it cannot outlive whoever started it.
+It prints "Better Auth is listening" when it does, and ends with its standard input: it cannot outlive whoever
+started it.
 
 To change a version: edit package.json, then in this folder
   npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
@@ -80,7 +81,7 @@ const options = {
       sessionCookieCache: published,
       jwks: {
         keyPairConfig: algorithm && { alg: algorithm },
-        rotationInterval: undefined,
+        rotationInterval: seconds("ROTATION_SECONDS"),
         gracePeriod: seconds("GRACE_SECONDS"),
       },
       jwt: choice("PAYLOAD", PAYLOADS) === "minimal" ? { definePayload: () => ({}) } : {},
@@ -118,6 +119,6 @@ const betterAuthHandler = toNodeHandler(betterAuth(options));
 // Longer than any client keeps an idle connection, so none is closed just as a request goes out on it.
 createServer({ keepAliveTimeout: 60_000 }, (request, response) =>
   (request.url.startsWith("/test/") ? operate : betterAuthHandler)(request, response),
-).listen(Number(required("PORT")), "127.0.0.1");
+).listen(Number(required("PORT")), "127.0.0.1", () => console.log("Better Auth is listening"));
 
 process.stdin.on("end", () => process.exit()).resume();
