@@ -68,10 +68,10 @@ def serve(name: str, url: str) -> subprocess.Popen[bytes]:
         "ENVIRONMENT": "production",
         "RATE_LIMIT": "off",
     }
-    where = BACKEND if name == "product" else HERE
-    application = ["main:app"] if name == "product" else ["floor:app"]
-    command = [sys.executable, "-m", "uvicorn", *application, "--port", str(PORTS[name]), "--no-access-log"]
-    return subprocess.Popen([*command, "--log-level", "warning"], cwd=where, env=environment)
+    floor = ["-m", "uvicorn", "floor:app", "--port", str(PORTS[name]), "--no-access-log", "--log-level", "warning"]
+    product = [str(BACKEND / "cli.py"), "serve", "--port", str(PORTS[name])]  # as shipped, its access log included
+    command = [sys.executable, *(product if name == "product" else floor)]
+    return subprocess.Popen(command, cwd=HERE, env=environment, stderr=subprocess.DEVNULL)
 
 
 async def measure(rounds: int, requests: int, postmaster: psutil.Process, servers: dict[str, psutil.Process]) -> None:
@@ -107,19 +107,14 @@ def main(rounds: int = 5, requests: int = 10_000) -> None:
             asyncio.run(insert(database.url))
             servers["floor"] = serve("floor", database.url)
             asyncio.run(wait_until_up(PORTS["floor"]))
-            pid = int((database.data_dir / "postmaster.pid").read_text().split()[0])
+            postmaster = psutil.Process(int((database.data_dir / "postmaster.pid").read_text().split()[0]))
             watched = {name: psutil.Process(server.pid) for name, server in servers.items()}
-            uvloop.run(measure(rounds, requests, find_postmaster(pid, database), watched))
+            uvloop.run(measure(rounds, requests, postmaster, watched))
         finally:
             for server in servers.values():
                 server.terminate()
                 server.wait()
             database.stop()
-
-
-def find_postmaster(pid: int, database: embedded.Server) -> psutil.Process:
-    """The postmaster: in a user namespace its own pid file is still true, for pids are not remapped."""
-    return psutil.Process(pid)
 
 
 async def insert(url: str) -> None:
