@@ -94,7 +94,7 @@ def _split(text: str, variable: str) -> SplitResult:
 
 
 def _check_place(host: str, ports: list[str], variable: str) -> None:
-    if not host:
+    if not all(host.split(",")):
         raise SettingError(f"{variable} names no host; {EXAMPLE}.")
     if not all(port == "" or (port.isdecimal() and 0 < int(port) < 65536) for port in ports):
         raise SettingError(f"{variable} has a port that cannot be; it must be a number from 1 to 65535.")
