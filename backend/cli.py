@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import jwt
-import logs
 
 import config
 import database
+import logs
 import migrate
 from errors import SettingError
 

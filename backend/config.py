@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from errors import SettingError
@@ -26,6 +26,12 @@ EXAMPLE_VALUES = frozenset(  # of .env.example: a copy of it counts as unset
 )
 PUBLIC_SECRETS = frozenset(  # known to everybody, so worth nothing
     {"better-auth-secret-12345678901234567890", "better-auth-secret-123456789012345678901234567890"}
+)
+DEFAULT_FRONTEND = "http://localhost:3000"  # also .env.example's
+MOST_REQUESTS_PER_MINUTE = 1_000_000
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^\s?#@]*)?", re.I
 )
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -42,12 +48,13 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("NEON_DATABASE_URL", "DATABASE_URL"))
+    neon_database_url: SecretStr | None = None
+    other_database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     neon_direct_database_url: SecretStr | None = None
     database_pooled: bool = False
     row_security: Literal["on", "off"] = "on"
     better_auth_secret: SecretStr | None = None
-    better_auth_url: str = "http://localhost:3000"
+    better_auth_url: str = DEFAULT_FRONTEND
     cors_origins: str | None = None
     auth_issuer: str | None = None
     auth_audience: str | None = None
@@ -59,7 +66,9 @@ class Settings(BaseSettings):
     rate_limit: int | Literal["off"] | None = None
     data_dir: Path = BACKEND.parent / ".data"
 
-    @field_validator("database_url", "better_auth_secret", "neon_direct_database_url", mode="before")
+    @field_validator(
+        "neon_database_url", "other_database_url", "better_auth_secret", "neon_direct_database_url", mode="before"
+    )
     @classmethod
     def _example_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.strip() in EXAMPLE_VALUES else value
@@ -68,12 +77,26 @@ class Settings(BaseSettings):
     def production(self) -> bool:
         return self.environment == "production"
 
+    @property
+    def database_url(self) -> SecretStr | None:
+        return self.neon_database_url or self.other_database_url
+
+    @property
+    def database_variable(self) -> str:
+        """Which of the two names the database was set by."""
+        return "DATABASE_URL" if self.other_database_url and not self.neon_database_url else "NEON_DATABASE_URL"
+
     @cached_property
     def secret(self) -> bytes:
         """The HS256 key: raw UTF-8 bytes. In development without a setting, a random one that outlives restarts."""
         if self.better_auth_secret is not None:
             return self.better_auth_secret.get_secret_value().encode()
-        return b"" if self.production else development_secret(self.data_dir / "secret")
+        if self.production:
+            return b""
+        try:
+            return development_secret(self.data_dir / "secret")
+        except OSError as error:
+            raise SettingError(f"DATA_DIR cannot hold a secret: {error.strerror} ({error.filename}).") from None
 
     @cached_property
     def cursor_key(self) -> bytes:
@@ -114,6 +137,8 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         raise SettingError(_sentence(error)) from None
+    except UnicodeDecodeError:
+        raise SettingError("backend/.env cannot be read: it must be a text file in UTF-8.") from None
     _check(settings)
     return settings
 
@@ -131,23 +156,27 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _origin(variable: str, url: str) -> str:
-    if url == "*":
-        raise SettingError(f"{variable} must list origins like https://app.example.com; '*' would let any site in.")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise SettingError(f"{variable} has {url!r}; it must be an origin like https://app.example.com.")
-    if variable == "CORS_ORIGINS" and (parts.path.strip("/") or parts.query or parts.fragment):
-        raise SettingError(f"{variable} has {url!r}; an origin has no path: {parts.scheme}://{parts.netloc}.")
-    if variable == "CORS_ORIGINS" and parts.path:
-        log.warning("%s: ignoring the trailing slash of %s", variable, url)
-    default_port = {"http": ":80", "https": ":443"}[parts.scheme]
-    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(default_port)}"
+    """scheme://host[:port] of `url`, which is not quoted in a complaint: it may hold a password."""
+    if "*" in url:
+        raise SettingError(
+            f"{variable} must name each origin, like https://app.example.com; '*' would let any site in."
+        )
+    found = _URL.fullmatch(url)
+    if found is None or int(found["port"] or 0) > 65535:
+        raise SettingError(f"{variable} must be an origin like https://app.example.com or http://localhost:3000.")
+    scheme, host, port, path = found["scheme"].lower(), found["host"].lower(), found["port"], found["path"]
+    origin = f"{scheme}://{host}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
+    if variable == "CORS_ORIGINS" and path == "/":
+        log.warning("CORS_ORIGINS: ignoring the trailing slash of %s/", origin)
+    elif variable == "CORS_ORIGINS" and path:
+        raise SettingError(f"CORS_ORIGINS has a path behind {origin}; an origin has none.")
+    return origin
 
 
 def _check(settings: Settings) -> None:
     _ = settings.allowed_origins, settings.origin
-    if isinstance(settings.rate_limit, int) and settings.rate_limit < 1:
-        raise SettingError("RATE_LIMIT must be 'off' or a number of requests per minute from 1 upwards.")
+    if isinstance(settings.rate_limit, int) and not 1 <= settings.rate_limit <= MOST_REQUESTS_PER_MINUTE:
+        raise SettingError(f"RATE_LIMIT must be 'off' or requests per minute, from 1 to {MOST_REQUESTS_PER_MINUTE}.")
     for flaw in _secret_flaws(settings):
         if settings.production:
             raise SettingError(flaw)
@@ -161,6 +190,8 @@ def _secret_flaws(settings: Settings) -> list[str]:
         return []
     secret = settings.better_auth_secret.get_secret_value()
     advice = "set the frontend's own, at least 32 bytes (openssl rand -base64 32)."
+    if not secret.isprintable():
+        raise SettingError("BETTER_AUTH_SECRET has characters that cannot be printed; " + advice)
     if secret in PUBLIC_SECRETS:
         return [f"BETTER_AUTH_SECRET is Better Auth's public default, which everybody knows; {advice}"]
     if len(secret.encode()) < MINIMUM_SECRET_BYTES:
@@ -176,7 +207,7 @@ def _check_production(settings: Settings) -> None:
             "NEON_DATABASE_URL is not set; ENVIRONMENT=production needs it, because the embedded database "
             "is for development: postgresql://user:password@host/database?sslmode=require."
         )
-    if settings.better_auth_secret is None and "better_auth_url" not in settings.model_fields_set:
+    if settings.better_auth_secret is None and settings.better_auth_url == DEFAULT_FRONTEND:
         raise SettingError(
             "BETTER_AUTH_SECRET and BETTER_AUTH_URL are not set; ENVIRONMENT=production needs the frontend's "
             "secret (openssl rand -base64 32), its URL, or both."

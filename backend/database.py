@@ -23,7 +23,12 @@ from schemas import Check
 log = logging.getLogger("todo.database")
 
 RETRY_SECONDS = 1.0
-WRONG_ADDRESS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+WRONG_ADDRESS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.UndefinedObjectError,  # a parameter that the server does not know
+    asyncpg.InsufficientPrivilegeError,
+)
 
 
 class OwnerDatabase:
@@ -96,34 +101,36 @@ class Database:
     async def close(self) -> None:
         if self._opening is not None:
             self._opening.cancel()
+            await asyncio.wait([self._opening])
         if self._pool is not None:
             await self._pool.close()
 
     async def _keep_trying(self) -> None:
+        said = ""
         while self._pool is None:
             await asyncio.sleep(RETRY_SECONDS)
             try:
                 await self._prepare()
             except OUT_OF_REACH:
                 continue
-            except SettingError as error:
-                log.error("database: %s", error)
+            except (SettingError, asyncpg.PostgresError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.error("database: %s", error)
 
     async def _prepare(self) -> None:
         target = address(self.settings)
-        for note in target.notes:
-            log.info("database: %s", note)
         try:
             schema = await migrate.inspect(target)
             if migrate.is_behind(schema.version):
                 await asyncio.to_thread(create_tables, self.settings)
                 schema = await migrate.inspect(target)
         except WRONG_ADDRESS as error:
-            raise SettingError(f"NEON_DATABASE_URL is refused by the server: {error}.") from None
+            raise SettingError(f"{self.settings.database_variable} is refused by the server: {error}.") from None
         _require_row_security(schema, self.settings)
         self.schema = schema
         self._pool = Pool(target, schema.role)
-        log.info("database: %s, schema %s", target.host, schema.version)
+        log.info("database: %s, schema %s. %s", target.host, schema.version, " ".join(target.notes))
 
 
 def create_tables(settings: config.Settings | None = None) -> None:
@@ -135,7 +142,8 @@ def address(settings: config.Settings) -> dsn.Address:
     """Where requests go. Without a URL: the embedded PostgreSQL, started here unless it runs already."""
     if settings.database_url is None:
         return dsn.parse(_embedded_url(settings.data_dir / "postgres"))
-    return dsn.parse(settings.database_url.get_secret_value(), pooled=settings.database_pooled)
+    url = settings.database_url.get_secret_value()
+    return dsn.parse(url, settings.database_variable, pooled=settings.database_pooled)
 
 
 def direct_address(settings: config.Settings) -> dsn.Address:
@@ -164,6 +172,7 @@ def _require_row_security(schema: migrate.Schema, settings: config.Settings) -> 
     )
     if settings.production and settings.row_security == "on":
         raise SettingError(
-            f"NEON_DATABASE_URL: {flaw}; use a login without BYPASSRLS (docs/isolation.md), or set ROW_SECURITY=off."
+            f"{settings.database_variable}: {flaw}; use a login without BYPASSRLS (docs/isolation.md), "
+            "or set ROW_SECURITY=off."
         )
     log.warning("database: %s; docs/isolation.md says how to restrict it.", flaw)

@@ -122,7 +122,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             event["exception"] = "\n".join(_described(record.exc_info[1]))
-        return json.dumps(event).replace("\x7f", "\\u007f")
+        return json.dumps(event)
 
 
 class _Readable(logging.Formatter):

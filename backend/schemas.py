@@ -78,7 +78,7 @@ def _limit(value: Any) -> int:
 
 
 def _cursor(value: Any) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-]{43}", value):  # 32 bytes; web/cursors.py opens it
         raise _wrong("Cursor is not valid")
     return value
 

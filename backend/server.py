@@ -200,7 +200,7 @@ class Protocol(HttpToolsProtocol):
     def _look_after(self) -> None:
         now = self.loop.time()
         unsent = self.wire.get_write_buffer_size()
-        if not unsent or unsent < self.unsent_bytes:
+        if not self.unsent_bytes or unsent < self.unsent_bytes:
             self.unsent_since = now
         self.unsent_bytes = unsent
         late = now - self.waiting_since >= self.client_seconds

@@ -18,7 +18,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from pydantic_core import to_json
 from starlette.requests import HTTPConnection
 
-from web.answers import JSON, Answer, Headers
+from web.answers import JSON, Answer, Headers, accepts
 from web.doors import Endpoint, PublicDoor
 
 router = APIRouter(route_class=PublicDoor, include_in_schema=False)
@@ -46,16 +46,6 @@ PAGE_HEADERS: Headers = [
 ]
 
 SentHeaders = Mapping[bytes, bytes]
-_REFUSED = re.compile(rb"q=0(\.0*)?")
-
-
-def accepts(header: bytes, name: bytes) -> bool:
-    """Whether an Accept or Accept-Encoding header names `name`, and not to refuse it."""
-    for item in header.lower().split(b","):
-        option, *parameters = [part.strip() for part in item.split(b";")]
-        if option == name:
-            return not any(_REFUSED.fullmatch(parameter) for parameter in parameters)
-    return False
 
 
 class Resource:

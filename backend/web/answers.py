@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from errors import ApiError
 
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"  # RFC 9457
+
+_REFUSED = re.compile(rb"q=0(\.0*)?")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -44,9 +47,18 @@ def created(data: Mapping[str, Any], message: str, location: str) -> Answer:
     return reply
 
 
-def failure(error: ApiError, accept: str = "") -> Answer:
+def accepts(header: bytes, name: bytes) -> bool:
+    """Whether an Accept or Accept-Encoding header names `name`, and not to refuse it."""
+    for item in header.lower().split(b","):
+        option, *parameters = [part.strip() for part in item.split(b";")]
+        if option == name:
+            return not any(_REFUSED.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
+def failure(error: ApiError, accept: bytes = b"") -> Answer:
     """The error as JSON, or as RFC 9457 where the Accept header asks for it."""
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()]
-    if PROBLEM_JSON.decode() in accept.lower():
+    if accepts(accept, PROBLEM_JSON):
         return Answer(error.status, to_json(error.problem_details()), PROBLEM_JSON, headers)
     return Answer(error.status, to_json(error.body()), JSON, headers)

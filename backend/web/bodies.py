@@ -16,9 +16,11 @@ class Disconnected(Exception):
     """The client left before its body had arrived; there is nobody to answer."""
 
 
-def declared_length(headers: dict[bytes, bytes]) -> int | None:
-    length = headers.get(b"content-length")
-    return int(length) if length is not None and length.isdigit() else None
+def check_declared_length(headers: dict[bytes, bytes], limit: int = LIMIT_BYTES) -> None:
+    """413 for a body that says it is too large, before anybody reads it."""
+    length = headers.get(b"content-length", b"0")
+    if len(length) > 19 or (length.isdigit() and int(length) > limit):
+        raise PayloadTooLarge(limit)
 
 
 def check_media_type(headers: dict[bytes, bytes]) -> None:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth import get_current_user, verify_user_access
 from database import OwnerDatabase, get_db
-from errors import Invalid, PayloadTooLarge, Problem
+from errors import Invalid, Problem
 from schemas import Body
 from web import bodies, paths
 from web.answers import Answer
@@ -61,21 +61,18 @@ class Door(APIRoute):
     def leads_to(self, path: tuple[str, ...]) -> bool:
         if len(path) != len(self.template):
             return False
-        return all(own is None or own == asked for own, asked in zip(self.template, path, strict=True))
+        return all(own == asked if own else asked for own, asked in zip(self.template, path, strict=True))
 
     async def open(self, scope: Scope, path: tuple[str, ...], receive: Receive, send: Send) -> None:
         scope["route"] = self
         arguments: dict[str, Any] = {}
-        length = bodies.declared_length(scope["headers_by_name"])
-        if length is not None and length > bodies.LIMIT_BYTES:
-            raise PayloadTooLarge(bodies.LIMIT_BYTES)
         request = HTTPConnection(scope)
         if not self.public:
             await self._admit(request, path)
-        for name, provide in self.needs.provided:
-            arguments[name] = provide(request)
         if self.reads:
             await self._read(scope, path, receive, arguments)
+        for name, provide in self.needs.provided:
+            arguments[name] = provide(request)
         reply = await self.run(**arguments)
         await reply(scope, receive, send)
 

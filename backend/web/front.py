@@ -10,9 +10,9 @@ from secrets import token_hex
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from errors import ApiError, MethodNotAllowed, ServerError
+from errors import ApiError, MethodNotAllowed, ServerError, SettingError
+from web import bodies
 from web.answers import Answer, failure
-from web.bodies import Disconnected
 from web.doors import Door
 from web.paths import segments
 
@@ -43,7 +43,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, _in_one_line(send))
             return
         began = time.perf_counter()
         headers = scope["headers_by_name"] = dict(scope["headers"])
@@ -73,7 +73,7 @@ class Front:
 
         try:
             await self._handle(scope, receive, send_all, origin)
-        except Disconnected:
+        except bodies.Disconnected:
             pass
         except Exception as error:
             if status:
@@ -81,7 +81,7 @@ class Front:
             if not isinstance(error, ApiError):
                 log.exception("request %s failed", scope["request_id"])
                 error = ServerError()
-            await failure(error, headers.get(b"accept", b"").decode("latin-1"))(scope, receive, send_all)
+            await failure(error, headers.get(b"accept", b""))(scope, receive, send_all)
         finally:
             if self.access is not None:
                 self.access(scope, scope["request_id"], status, time.perf_counter() - began)
@@ -91,6 +91,7 @@ class Front:
         if method == "OPTIONS" and origin is not None and b"access-control-request-method" in scope["headers_by_name"]:
             await self._preflight(scope, origin)(scope, receive, send)
             return
+        bodies.check_declared_length(scope["headers_by_name"])
         path = segments(scope)
         allow: list[str] = []
         for door in self.doors:
@@ -123,3 +124,15 @@ class Front:
                 (b"access-control-max-age", b"%d" % PREFLIGHT_MAX_AGE_SECONDS),
             ]
         return reply
+
+
+def _in_one_line(send: Send) -> Send:
+    """Of a start that fails for a wrong setting, the sentence; Starlette would send the traceback around it."""
+
+    async def send_line(message: Message) -> None:
+        kind, _, sentence = str(message.get("message", "")).strip().rpartition("\n")[2].partition(": ")
+        if kind == f"{SettingError.__module__}.{SettingError.__qualname__}":
+            message = {**message, "message": sentence}
+        await send(message)
+
+    return send_line
