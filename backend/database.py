@@ -40,11 +40,11 @@ class OwnerDatabase:
         self._pool = pool
         self.owner = owner
 
-    async def read(self, sql: str, *arguments: Any, **limits: float) -> list[Row]:
-        return await self._pool.read(sql, self.owner, *arguments, **limits)
+    async def read(self, sql: str, *arguments: Any) -> list[Row]:
+        return await self._pool.read(sql, self.owner, *arguments)
 
-    async def write(self, sql: str, *arguments: Any, **limits: float) -> list[Row]:
-        return await self._pool.write(sql, self.owner, *arguments, **limits)
+    async def write(self, sql: str, *arguments: Any) -> list[Row]:
+        return await self._pool.write(sql, self.owner, *arguments)
 
 
 def get_database(request: HTTPConnection) -> Database:

@@ -19,6 +19,8 @@ log = logging.getLogger("todo.database")
 SIZE = 10
 WAIT_SECONDS = 2.0  # for a free connection; then 503
 CONNECT_SECONDS = 15.0  # a suspended Neon takes up to 10; it goes on while requests are told to come back
+LATE_MAX = 24  # attempts to connect that have taken longer than a request waits
+HEDGES = 2  # fresh ones beside them: where the network swallowed the first, these come through when it is back
 LIFETIME_SECONDS = 280.0  # below the 300 after which Neon suspends and cuts
 ANSWER_SECONDS = 2.0
 ATTEMPTS = 4
@@ -77,6 +79,7 @@ class Pool:
         self._waiting: deque[asyncio.Future[Session]] = deque()
         self._open = 0  # places taken: by sessions idle or in use, and by those on their way in or out
         self._connecting: set[asyncio.Task[Session]] = set()
+        self._late: set[asyncio.Task[Session]] = set()  # still connecting, but their places were given up
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
         limits = {**SETTINGS, **({"role": role} if role else {})}
@@ -95,11 +98,11 @@ class Pool:
         """Refuse who waits, and close what is idle. What is still in use closes when it is given back."""
         self._closed = True
         self._refuse_waiting("The server is stopping; try again shortly")
-        for connecting in self._connecting:
+        for connecting in self._connecting | self._late:
             connecting.cancel()
         while self._idle:
             self._close_soon(self._idle.pop())
-        while leaving := self._connecting | self._closing:
+        while leaving := self._connecting | self._late | self._closing:
             await asyncio.wait(leaving)
 
     async def _fetch(self, sql: str, arguments: tuple[Any, ...], seconds: float, again_if_cut: bool) -> list[Row]:
@@ -210,18 +213,36 @@ class Pool:
             self._give_back(session)
 
     def _connect_if_wanted(self) -> None:
-        if self._open < self.size and len(self._waiting) > len(self._connecting) and not self._closed:
-            self._open += 1
-            task = asyncio.create_task(connect(self.address, self._session_settings))
-            self._connecting.add(task)
-            task.add_done_callback(self._connected)
+        if self._closed or self._open >= self.size or len(self._waiting) <= len(self._connecting):
+            return
+        if self._late and (len(self._connecting) >= HEDGES or len(self._late) >= LATE_MAX):
+            return
+        self._open += 1
+        task = asyncio.create_task(connect(self.address, self._session_settings))
+        self._connecting.add(task)
+        timer = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._give_up_place, task)
+        task.add_done_callback(lambda _: timer.cancel())
+        task.add_done_callback(self._connected)
+
+    def _give_up_place(self, task: asyncio.Task[Session]) -> None:
+        """It goes on: a database that wakes up takes longer. But it keeps nobody else from trying."""
+        self._connecting.discard(task)
+        self._late.add(task)
+        self._open -= 1
+        self._connect_if_wanted()
 
     def _connected(self, task: asyncio.Task[Session]) -> None:
+        had_place = task in self._connecting
         self._connecting.discard(task)
+        self._late.discard(task)
         if not task.cancelled() and task.exception() is None:
-            self._give_back(task.result())
+            self._open += not had_place
+            if self._open > self.size:
+                self._close_soon(task.result())
+            else:
+                self._give_back(task.result())
             return
-        self._open -= 1
+        self._open -= had_place
         if not task.cancelled():
             refusal = _unavailable(task.exception())
             if self._open == 0:  # else the sessions that work will serve them

@@ -15,7 +15,7 @@ from pool import Row
 
 Filter = Literal["all", "pending", "completed"]
 
-LIST_SECONDS = 10.0  # a list without limit may be long
+BATCH = 5_000  # rows of one statement: a longer list takes several, so that each has its answer in time
 
 GET = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
@@ -146,9 +146,20 @@ async def list_newest_first(
     db: OwnerDatabase, filter: Filter = "all", limit: int | None = None, after: Position = NEWEST
 ) -> list[Row]:
     """At most `limit` tasks (None: all of them) that come after `after`."""
+    found: list[Row] = []
+    while True:
+        wanted = BATCH if limit is None else min(BATCH, limit - len(found))
+        batch = await _batch(db, filter, wanted, after)
+        found += batch
+        if len(batch) < wanted or len(found) == limit:
+            return found
+        after = Position(batch[-1]["created_at"], batch[-1]["id"])
+
+
+async def _batch(db: OwnerDatabase, filter: Filter, limit: int, after: Position) -> list[Row]:
     if filter == "all":
-        return await db.read(LIST, limit, *after, seconds=LIST_SECONDS)
-    return await db.read(LIST_BY_COMPLETED, limit, *after, filter == "completed", seconds=LIST_SECONDS)
+        return await db.read(LIST, limit, *after)
+    return await db.read(LIST_BY_COMPLETED, limit, *after, filter == "completed")
 
 
 async def get(db: OwnerDatabase, id: int) -> Row:

@@ -1,0 +1,323 @@
+"""Contract, section "Errors": one envelope for every failure, the texts, and the order of checks."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+
+from tests import servers
+from tests.contract.conftest import BURST
+from tests.contract.wire import JSON, ORIGIN, Reply, ask, say, stream
+from tests.people import Person, token_for
+
+PROBLEM = "application/problem+json"
+TITLE = b'{"title":"a"}'
+BREAK = b'{"title":"Break"}'
+LARGE = b" " * (64 * 1024 + 1)
+HOST = "Host: todo.example\r\n"
+
+CODES = {
+    400: "VALIDATION_ERROR",
+    401: "UNAUTHORIZED",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+    414: "URI_TOO_LONG",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    429: "RATE_LIMITED",
+    431: "HEADERS_TOO_LARGE",
+    500: "SERVER_ERROR",
+    503: "SERVICE_UNAVAILABLE",
+}
+TITLES = {  # RFC 9110's words, as RFC 9457 wants them
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    415: "Unsupported Media Type",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+class Failure(NamedTuple):
+    """A way to fail. `at` is the server; {user} in `target` and the token are a new user's of that server."""
+
+    name: str
+    status: int
+    method: str
+    target: str
+    body: bytes | None = None
+    headers: dict[str, str] = {}  # noqa: RUF012  # never changed
+    at: str = "server"
+    token: bool = True
+    before: int = 0  # requests of the same user that come first
+    head: str = ""  # instead of all that: these lines, for what no client library sends
+    streamed: bool = False
+
+    @property
+    def unread(self) -> bool:
+        """The head could not be read, or not to its end: then the answer may lack what depends on other headers."""
+        return self.head != "" or self.status in (414, 431)
+
+
+TASKS = "/api/{user}/tasks"
+FAILURES = [
+    Failure("title missing", 400, "POST", TASKS, b"{}", JSON),
+    Failure("title too long", 400, "POST", TASKS, b'{"title":"%s"}' % (b"a" * 201), JSON),
+    Failure("three fields wrong", 400, "PUT", TASKS + "/7", b'{"title":1,"description":1,"completed":1}', JSON),
+    Failure("id and body wrong", 400, "PATCH", TASKS + "/abc", b'{"title":null}', JSON),
+    Failure("no JSON", 400, "POST", TASKS, b"{", JSON),
+    Failure("no body", 400, "POST", TASKS),
+    Failure("no object", 400, "PATCH", TASKS + "/7/complete", b"[]", JSON),
+    Failure("lone surrogate", 400, "POST", TASKS, b'{"title":"\\ud800"}', JSON),
+    Failure("id is a word", 400, "GET", TASKS + "/abc"),
+    Failure("id is a word, HEAD", 400, "HEAD", TASKS + "/abc"),
+    Failure("id is not UTF-8", 400, "DELETE", TASKS + "/%FF"),
+    Failure("unknown filter", 400, "GET", TASKS + "?filter=done"),
+    Failure("limit 0", 400, "GET", TASKS + "?limit=0"),
+    Failure("forged cursor", 400, "GET", TASKS + "?limit=1&cursor=forged"),
+    Failure("no host", 400, "GET", "", head="GET /health HTTP/1.1\r\n"),
+    Failure("two hosts", 400, "GET", "", head=f"GET /health HTTP/1.1\r\n{HOST}{HOST}"),
+    Failure("malformed host", 400, "GET", "", head="GET /health HTTP/1.1\r\nHost: a b\r\n"),
+    Failure("host with a path", 400, "GET", "", head="GET /health HTTP/1.1\r\nHost: evil.example/x\r\n"),
+    Failure("two lengths", 400, "GET", "", head=f"GET / HTTP/1.1\r\n{HOST}Content-Length: 1\r\nContent-Length: 2\r\n"),
+    Failure("not HTTP", 400, "GET", "", head="hello\r\n"),
+    Failure("no token", 401, "GET", TASKS, token=False),
+    Failure("no token, garbage sent", 401, "POST", TASKS, b"\xff", {"Content-Type": "x"}, token=False),
+    Failure("another scheme", 401, "GET", TASKS, None, {"Authorization": "Basic YWRhOmFkYQ=="}, token=False),
+    Failure("no JWT", 401, "GET", TASKS, None, {"Authorization": "Bearer x"}, token=False),
+    Failure("session token", 401, "GET", TASKS, None, {"Authorization": f"Bearer {'s' * 32}"}, token=False),
+    Failure("no token, no database", 401, "GET", TASKS, at="forsaken", token=False),
+    Failure("another's list", 403, "GET", "/api/somebody/tasks"),
+    Failure("another's list, HEAD", 403, "HEAD", "/api/somebody/tasks"),
+    Failure("another's task, nonsense sent", 403, "PUT", "/api/somebody/tasks/abc", b"\xff", {"Content-Type": "x"}),
+    Failure("a user that is not UTF-8", 403, "GET", "/api/%FF%00/tasks"),
+    Failure("unknown path", 404, "GET", "/nowhere", token=False),
+    Failure("unknown path, unknown method", 404, "PROPFIND", "/nowhere", token=False),
+    Failure("doubled slash", 404, "GET", "//health", token=False),
+    Failure("absent task", 404, "GET", TASKS + f"/{2**63 - 1}"),
+    Failure("id beyond 64 bits", 404, "DELETE", TASKS + f"/{2**63}"),
+    Failure("absent task, toggled", 404, "PATCH", TASKS + "/0/complete"),
+    Failure("POST on health", 405, "POST", "/health", b"", token=False),
+    Failure("DELETE on the list", 405, "DELETE", TASKS),
+    Failure("plain OPTIONS", 405, "OPTIONS", TASKS, token=False),
+    Failure("unknown method", 405, "PROPFIND", TASKS, token=False),
+    Failure("declared too large", 413, "POST", TASKS, LARGE, JSON),
+    Failure("declared too large, no token", 413, "POST", TASKS, None, {"Content-Length": "70000"}, token=False),
+    Failure("streamed too large", 413, "POST", TASKS, LARGE, JSON, streamed=True),
+    Failure("long path", 414, "GET", f"/{'a' * 9000}", token=False),
+    Failure("long query", 414, "GET", f"{TASKS}?cursor={'a' * 9000}"),
+    Failure("text", 415, "POST", TASKS, TITLE, {"Content-Type": "text/plain"}),
+    Failure("no media type", 415, "PATCH", TASKS + "/7/complete", b"{}"),
+    Failure("UTF-16 announced", 415, "PUT", TASKS + "/7", TITLE, {"Content-Type": "application/json; charset=utf-16"}),
+    Failure("compressed", 415, "POST", TASKS, TITLE, {**JSON, "Content-Encoding": "gzip"}),
+    Failure("too often", 429, "GET", TASKS, at="troubled", before=BURST),
+    Failure("too often, HEAD", 429, "HEAD", TASKS + "/7", at="troubled", before=BURST),
+    Failure("too often, to write", 429, "POST", TASKS, TITLE, JSON, at="troubled", before=BURST),
+    Failure("large header", 431, "GET", TASKS, None, {"X-Large": "a" * 33_000}),
+    Failure("many headers", 431, "GET", "/health", None, {f"X-{n}": "a" * 400 for n in range(90)}, token=False),
+    Failure("a bug", 500, "POST", TASKS, BREAK, JSON, at="troubled"),
+    Failure("no database: list", 503, "GET", TASKS, at="forsaken"),
+    Failure("no database: HEAD", 503, "HEAD", TASKS + "/7", at="forsaken"),
+    Failure("no database: create", 503, "POST", TASKS, TITLE, JSON, at="forsaken"),
+    Failure("no database: toggle", 503, "PATCH", TASKS + "/7/complete", at="forsaken"),
+    Failure("no database: delete", 503, "DELETE", TASKS + "/7", at="forsaken"),
+]
+
+
+def provoke(failure: Failure, url: str, extra: dict[str, str]) -> Reply:
+    user = f"eve-{uuid4().hex[:12]}"
+    if failure.head:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in extra.items())
+        return say(url, f"{failure.head}{lines}\r\n".encode(), failure.method)
+    token = {"Authorization": f"Bearer {token_for(user)}"} if failure.token else {}
+    target = failure.target.replace("{user}", user)
+    headers = {**token, **failure.headers, **extra}
+    if failure.streamed and failure.body:
+        return stream(url, failure.method, target, failure.body, end=False, headers=headers)
+    for _ in range(failure.before):
+        assert ask(url, "GET", f"/api/{user}/tasks", None, token).status == 200
+    return ask(url, failure.method, target, failure.body, headers)
+
+
+@pytest.fixture(scope="module")
+def urls(server: servers.Running, troubled: servers.Running, forsaken: servers.Running) -> dict[str, str]:
+    return {"server": server.url, "troubled": troubled.url, "forsaken": forsaken.url}
+
+
+def test_the_walk_meets_every_code_the_server_has() -> None:
+    assert {failure.status for failure in FAILURES} == set(CODES)
+    assert len(FAILURES) >= 40
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
+def test_every_way_to_fail_has_one_envelope(failure: Failure, urls: dict[str, str]) -> None:
+    reply = provoke(failure, urls[failure.at], {"Origin": ORIGIN})
+    assert reply.status == failure.status
+    check_headers(failure, reply)
+    if not failure.unread:
+        assert reply.headers["access-control-allow-origin"] == ORIGIN
+        assert reply.headers["access-control-allow-credentials"] == "true"
+        assert "X-Request-Id" in reply.headers["access-control-expose-headers"]
+    assert reply.headers["content-type"] == "application/json"
+    if failure.method != "HEAD":
+        check_body(failure, reply.json(), ["error", "code", "detail"])
+        assert reply.json()["detail"] == reply.json()["error"]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
+def test_every_way_to_fail_is_had_as_rfc_9457_too(failure: Failure, urls: dict[str, str]) -> None:
+    reply = provoke(
+        failure, urls[failure.at], {"Accept": f"text/html, {PROBLEM}; q=0.9", "Origin": "http://evil.example"}
+    )
+    assert reply.status == failure.status
+    check_headers(failure, reply)
+    assert not any(name.startswith("access-control-") for name in reply.headers)
+    if failure.unread and reply.headers["content-type"] == "application/json":
+        return
+    assert reply.headers["content-type"] == PROBLEM
+    if failure.method != "HEAD":
+        problem = reply.json()
+        check_body(failure, problem, ["type", "title", "status", "detail", "code"])
+        assert problem["type"] == "about:blank"
+        assert problem["title"] == TITLES.get(failure.status, problem["title"]) != ""
+        assert problem["status"] == failure.status
+
+
+def check_headers(failure: Failure, reply: Reply) -> None:
+    headers = reply.headers
+    assert headers["x-request-id"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    assert failure.method == "HEAD" or int(headers["content-length"]) == len(reply.body) > 0
+    assert ("www-authenticate" in headers) == (failure.status == 401)
+    assert ("allow" in headers) == (failure.status == 405)
+    assert ("retry-after" in headers) == (failure.status in (429, 503))
+    if "retry-after" in headers:
+        assert 1 <= int(headers["retry-after"]) <= 60
+    assert "server" not in headers
+
+
+def check_body(failure: Failure, body: dict[str, Any], common: list[str]) -> None:
+    about_fields = failure.status == 400 and not failure.head
+    own = ["errors"] if about_fields else ["reason"] if failure.status == 401 else []
+    assert list(body) == common + own
+    assert body["code"] == CODES[failure.status]
+    sentence = body["detail"]
+    assert type(sentence) is str
+    assert sentence.strip() == sentence != ""
+    if about_fields:
+        assert [list(problem) for problem in body["errors"]] == [["field", "message"]] * len(body["errors"])
+        assert body["errors"][0]["message"] == sentence
+    if own == ["reason"]:
+        assert type(body["reason"]) is str
+
+
+def test_problem_json_that_is_refused_is_not_sent(ada: Person) -> None:
+    for accept in ("application/json", "*/*", "text/html", f"{PROBLEM};q=0", f"{PROBLEM}x"):
+        reply = ask(ada, "GET", "/nowhere", None, {"Accept": accept})
+        assert reply.headers["content-type"] == "application/json", accept
+
+
+# --- what some of them say ---
+
+
+def test_a_401_has_a_reason_and_a_challenge(ada: Person) -> None:
+    url = str(ada.client.base_url)
+    nobody = ask(url, "GET", ada.tasks)
+    assert (nobody.error, nobody.json()["reason"]) == ("Missing token", "missing_token")
+    assert nobody.headers["www-authenticate"] == 'Bearer realm="todo"'
+    forged = ask(url, "GET", ada.tasks, None, {"Authorization": "Bearer x.y.z"})
+    assert (forged.error, forged.json()["reason"]) == ("Invalid token", "malformed_token")
+    assert forged.headers["www-authenticate"].startswith(
+        'Bearer realm="todo", error="invalid_token", error_description="'
+    )
+
+
+def test_a_403_says_access_denied_and_not_whether_anything_is_there(ada: Person, bob: Person) -> None:
+    task = bob.has("Bob's own")
+    replies = [
+        ask(ada, "GET", path, None, {"X-Request-Id": "same"})
+        for path in (bob.tasks, f"{bob.tasks}/{task['id']}", f"{bob.tasks}/0", f"{bob.tasks}/abc", "/api/nobody/tasks")
+    ]
+    assert {(reply.status, reply.body) for reply in replies} == {(403, replies[0].body)}
+    assert replies[0].error == "Access denied"
+
+
+def test_a_500_says_nothing_of_its_cause_and_the_log_does(troubled: servers.Running) -> None:
+    user = f"eve-{uuid4().hex[:12]}"
+    headers = {**JSON, "Authorization": f"Bearer {token_for(user)}", "X-Request-Id": f"request-of-{user}"}
+    reply = ask(troubled.url, "POST", f"/api/{user}/tasks", BREAK, headers)
+    assert (reply.status, reply.error) == (500, "Something went wrong on our side")
+    assert reply.headers["x-request-id"] == f"request-of-{user}"
+    deadline = time.monotonic() + 2
+    while f"request-of-{user}" not in troubled.printed() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    logged = troubled.printed()[troubled.printed().index(f"request-of-{user}") :]
+    assert "RaiseError" in logged
+
+
+def test_after_a_500_the_next_request_works(troubled: servers.Running) -> None:
+    for title, status in ((BREAK, 500), (TITLE, 201)) * 3:
+        user = f"eve-{uuid4().hex[:12]}"
+        headers = {**JSON, "Authorization": f"Bearer {token_for(user)}"}
+        assert ask(troubled.url, "POST", f"/api/{user}/tasks", title, headers).status == status
+
+
+def test_an_unreachable_database_is_said_within_two_seconds(forsaken: servers.Running) -> None:
+    began = time.monotonic()
+    reply = ask(forsaken.url, "GET", "/api/eve/tasks", None, {"Authorization": f"Bearer {token_for('eve')}"})
+    assert reply.status == 503
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_rate_limit_is_each_users_own_and_retry_after_is_true(troubled: servers.Running) -> None:
+    def get(user: str) -> Reply:
+        return ask(troubled.url, "GET", f"/api/{user}/tasks", None, {"Authorization": f"Bearer {token_for(user)}"})
+
+    eve, mallory = f"eve-{uuid4().hex[:12]}", f"mallory-{uuid4().hex[:12]}"
+    assert [get(eve).status for _ in range(BURST + 1)] == [200] * BURST + [429]
+    assert 1 <= int(get(eve).headers["retry-after"]) <= 5
+    assert get(mallory).status == 200
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("title", None, "Title is required"),
+        ("title", "", "Title is required"),
+        ("title", "a" * 201, "Title must be between 1 and 200 characters"),
+        ("title", 7, "Title must be a string"),
+        ("title", ["a"], "Title must be a string"),
+        ("title", True, "Title must be a string"),
+        ("description", "a" * 1001, "Description must not exceed 1000 characters"),
+        ("description", 7, "Description must be a string or null"),
+        ("description", {"a": 1}, "Description must be a string or null"),
+        ("completed", "true", "Completed must be true or false"),
+    ],
+)
+def test_validation_says_which_field_and_what_would_be_right(ada: Person, field: str, value: Any, message: str) -> None:
+    task = ada.has("Buy milk")
+    replies = [ada.put(task["id"], {field: value})]
+    if field != "completed":
+        replies.append(ada.post({"title": "Buy milk", field: value}))
+    for reply in replies:
+        assert (reply.status_code, reply.json()["code"]) == (400, "VALIDATION_ERROR")
+        assert reply.json()["errors"] == [{"field": field, "message": message}]
+        assert reply.json()["error"] == message
+    if field == "title" and value is None:
+        assert ada.post({}).json()["errors"] == [{"field": "title", "message": message}]
+
+
+def test_every_problem_is_said_at_once_and_error_is_the_first(ada: Person) -> None:
+    reply = ada.put("abc", {"completed": 1, "description": 1, "title": 1}).json()
+    assert [problem["field"] for problem in reply["errors"]] == ["task_id", "title", "description", "completed"]
+    assert reply["error"] == reply["detail"] == "Task id must be an integer"

@@ -1,0 +1,359 @@
+"""One schema, said three times alike: by the models, by the migrations, by the database. And its plans stay cheap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Column, Connection, Index, MetaData, Text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import SQLModel
+
+import config
+import database
+import dsn
+import embedded
+import migrate
+import models
+import tasks
+from embedded import binaries
+from tests.conftest import sql
+
+METADATA = SQLModel.metadata
+TABLES = {model.__tablename__ for model in (models.Task,)}
+STATEMENTS = {
+    name: text
+    for name, text in vars(tasks).items()
+    if isinstance(text, str) and name.isupper() and text not in tasks.FUNCTIONS
+}
+COLUMNS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+
+# All that a table is beside its columns' names and types, as PostgreSQL itself prints it.
+CATALOGUE = {
+    "columns": """
+        SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
+               pg_get_expr(d.adbin, d.adrelid)
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> $1
+    """,
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, contype, condeferrable, condeferred, convalidated,
+               pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> $1
+    """,
+    "indexes": """
+        SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> $1
+    """,
+    "triggers": """
+        SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger
+        WHERE NOT tgisinternal AND tgrelid::regclass::text <> $1
+    """,
+    "functions": """
+        SELECT proname, prosrc, prosecdef, pg_get_functiondef(oid) FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND proname <> $1
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def migrated(cluster: embedded.Server) -> Iterator[str]:
+    """A database that the migrations have made."""
+    with own_database(cluster, "schema_migrated") as url:
+        asyncio.run(migrate.upgrade(dsn.parse(url)))
+        yield url
+
+
+@pytest.fixture(scope="module")
+def modelled(cluster: embedded.Server) -> Iterator[str]:
+    """A database that the models have made, with the functions of tasks.py."""
+    with own_database(cluster, "schema_modelled") as url:
+        asyncio.run(with_sqlalchemy(url, METADATA.create_all))
+        for function in tasks.FUNCTIONS:
+            sql(url, function)
+        yield url
+
+
+@contextmanager
+def own_database(cluster: embedded.Server, name: str) -> Iterator[str]:
+    sql(cluster.url, f"CREATE DATABASE {name}")
+    yield cluster.url.replace("/todo?", f"/{name}?")
+    sql(cluster.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def with_sqlalchemy(url: str, work: Any) -> Any:
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def catalogue(url: str) -> dict[str, set[tuple[Any, ...]]]:
+    return {name: {tuple(row) for row in sql(url, query, migrate.VERSION_TABLE)} for name, query in CATALOGUE.items()}
+
+
+def differences(url: str, metadata: MetaData) -> list[Any]:
+    """What Alembic would write into a new migration."""
+
+    def compare(connection: Connection) -> list[Any]:
+        options = {"version_table": migrate.VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    found: list[Any] = asyncio.run(with_sqlalchemy(url, compare))
+    return found
+
+
+def test_the_migrations_make_what_the_models_say(migrated: str) -> None:
+    assert differences(migrated, METADATA) == []
+
+
+def test_a_model_without_its_migration_would_be_seen(migrated: str) -> None:
+    changed = MetaData()
+    for table in METADATA.tables.values():
+        table.to_metadata(changed)
+    changed.tables["tasks"].append_column(Column("colour", Text))
+    Index("tasks_colour", changed.tables["tasks"].c.user_id, changed.tables["tasks"].c.colour)
+    assert {difference[0] for difference in differences(migrated, changed)} == {"add_column", "add_index"}
+
+
+def test_every_table_is_a_model_that_the_tests_know() -> None:
+    assert set(METADATA.tables) == TABLES
+
+
+@pytest.mark.parametrize("part", CATALOGUE)
+def test_migrations_and_models_agree_on_what_alembic_does_not_compare(part: str, migrated: str, modelled: str) -> None:
+    assert catalogue(migrated)[part] == catalogue(modelled)[part]
+    assert catalogue(migrated)[part] or part == "triggers"
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("columns", "ALTER TABLE tasks ALTER COLUMN id SET GENERATED BY DEFAULT"),
+        ("columns", "ALTER TABLE tasks ALTER COLUMN completed SET DEFAULT true"),
+        ("constraints", "ALTER TABLE tasks DROP CONSTRAINT tasks_title_not_empty"),
+        ("indexes", "DROP INDEX tasks_newest"),
+        ("functions", "ALTER FUNCTION delete_task(text, bigint) SECURITY DEFINER"),
+    ],
+)
+def test_a_difference_would_be_seen(part: str, change: str, modelled: str) -> None:
+    async def before_and_after() -> tuple[Any, Any]:
+        connection = await asyncpg.connect(modelled)
+        transaction = connection.transaction()
+        await transaction.start()
+        before = await connection.fetch(CATALOGUE[part], "")
+        await connection.execute(change)
+        after = await connection.fetch(CATALOGUE[part], "")
+        await transaction.rollback()
+        await connection.close()
+        return set(before), set(after)
+
+    before, after = asyncio.run(before_and_after())
+    assert before != after
+
+
+def test_head_is_alembics_own_and_there_is_one_line_of_migrations() -> None:
+    alembic = Config()
+    alembic.set_main_option("script_location", str(migrate.MIGRATIONS))
+    scripts = ScriptDirectory.from_config(alembic)
+    assert scripts.get_heads() == [migrate.HEAD]
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    assert revisions == sorted(revisions, reverse=True)  # `is_behind` compares them as text
+    assert all(not migrate.is_behind(migrate.HEAD) and migrate.is_behind(old) for old in revisions[1:])
+
+
+def test_the_functions_in_the_database_are_those_of_tasks(migrated: str) -> None:
+    ours = {re.findall(r"FUNCTION (\w+)", text)[0]: text.split("$$")[1] for text in tasks.FUNCTIONS}
+    stored = sql(migrated, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    assert {row["proname"]: row["prosrc"] for row in stored} == ours
+
+
+def test_every_function_runs_as_its_caller_and_none_as_its_owner(migrated: str) -> None:
+    rows = sql(migrated, "SELECT proname, prosecdef FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    assert {(row["proname"], row["prosecdef"]) for row in rows} == {
+        (name, False) for name in ("create_task", "update_task", "complete_task", "delete_task")
+    }
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_statement_fits_the_schema_as_the_restricted_role(name: str, migrated: str) -> None:
+    async def prepare() -> list[str]:
+        async with restricted(migrated) as session:
+            statement = await session.prepare(STATEMENTS[name])
+            return [column.name for column in statement.get_attributes()]
+
+    assert asyncio.run(prepare()) == (["id"] if name == "DELETE" else COLUMNS)
+
+
+def test_the_statements_are_all_found() -> None:
+    assert {"GET", "LIST", "LIST_BY_COMPLETED", "CREATE", "UPDATE", "COMPLETE", "DELETE"} <= set(STATEMENTS)
+    assert len(tasks.FUNCTIONS) == len(re.findall(r"^\w+_FUNCTION = ", Path(tasks.__file__).read_text(), re.MULTILINE))
+
+
+def settings_for(url: str) -> config.Settings:
+    variables: dict[str, Any] = {"_env_file": None, "NEON_DATABASE_URL": url}
+    return config.Settings(**variables)
+
+
+def test_bringing_the_schema_up_to_date_twice_changes_nothing(migrated: str) -> None:
+    sql(migrated, "INSERT INTO tasks (user_id, title) VALUES ('ada', 'Still here')")
+    before = catalogue(migrated)
+    database.create_tables(settings_for(migrated))
+    database.create_tables(settings_for(migrated))
+    assert catalogue(migrated) == before
+    assert sql(migrated, "SELECT title FROM tasks WHERE user_id = 'ada'") == [("Still here",)]
+    assert sql(migrated, f"SELECT version_num FROM {migrate.VERSION_TABLE}") == [(migrate.HEAD,)]
+
+
+def test_the_printed_sql_makes_the_same_schema_in_psql(cluster: embedded.Server, migrated: str) -> None:
+    """For who may not let the server change tables: `todo migrate --sql | psql --single-transaction`."""
+    psql = binaries.find(cluster.data_dir).folder / "psql"
+    if not psql.exists():
+        pytest.skip("this PostgreSQL comes without psql")
+    with own_database(cluster, "schema_printed") as url:
+        done = subprocess.run(
+            [psql, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", "--file=-", url],
+            input=migrate.script(None),
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert catalogue(url) == catalogue(migrated)
+        schema = asyncio.run(migrate.inspect(dsn.parse(url)))
+        assert schema == migrate.Schema(migrate.HEAD, migrate.ROLE, True)
+
+
+# --- plans ---
+
+BUSY = "ada"  # has 10,000 of 20,000 tasks; each of the 75 others has 133
+PAGE = 20
+
+
+@asynccontextmanager
+async def restricted(url: str) -> AsyncIterator[Any]:
+    """A session as the pool has it: the restricted role, plans made without looking at the arguments."""
+    settings = {"role": migrate.ROLE, "jit": "off", "plan_cache_mode": "force_generic_plan"}
+    session = await asyncpg.connect(url, server_settings=settings)
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
+@pytest.fixture(scope="module")
+def crowded(cluster: embedded.Server) -> Iterator[str]:
+    """20,000 tasks of 76 users, written in turns, a third of them completed."""
+    with own_database(cluster, "schema_crowded") as url:
+        asyncio.run(migrate.upgrade(dsn.parse(url)))
+        sql(
+            url,
+            f"""
+            INSERT INTO tasks (user_id, title, completed, created_at)
+            SELECT CASE WHEN n % 2 = 0 THEN '{BUSY}' ELSE 'user-' || n % 150 END, 'Task ' || n, n % 3 = 0,
+                   '2026-01-01'::timestamptz + n * interval '1 minute'
+            FROM generate_series(1, 20000) AS n
+            """,
+        )
+        sql(url, "ANALYZE tasks")
+        yield url
+
+
+def literals(*arguments: Any) -> str:
+    return ", ".join("NULL" if value is None else f"'{value}'" for value in arguments)
+
+
+def explain(url: str, statement: str, *arguments: Any, how: str = "FORMAT JSON") -> dict[str, Any]:
+    """The generic plan of `statement`, as the server would run it."""
+
+    async def run() -> str:
+        async with restricted(url) as session:
+            await session.execute(f"PREPARE asked AS {statement}")
+            return str(await session.fetchval(f"EXPLAIN ({how}) EXECUTE asked({literals(*arguments)})"))
+
+    plan: dict[str, Any] = json.loads(asyncio.run(run()))[0]["Plan"]
+    return plan
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def position(url: str, user: str, after: int) -> tuple[str, int]:
+    """Where the page that begins after `after` tasks of `user` begins."""
+    query = (
+        "SELECT created_at::text, id FROM tasks WHERE user_id = $1 ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT 1"
+    )
+    row = sql(url, query, user, after)[0]
+    return row["created_at"], row["id"]
+
+
+NEWEST = (tasks.NEWEST.created_at.isoformat(), tasks.NEWEST.id)
+
+
+@pytest.mark.parametrize("user", [BUSY, "user-7"])
+@pytest.mark.parametrize("limit", [PAGE + 1, None])
+@pytest.mark.parametrize(
+    ("statement", "rest", "index"),
+    [
+        (tasks.LIST, (), "tasks_newest"),
+        (tasks.LIST_BY_COMPLETED, (True,), "tasks_newest_by_completed"),
+        (tasks.LIST_BY_COMPLETED, (False,), "tasks_newest_by_completed"),
+    ],
+)
+def test_a_list_reads_its_index_in_order(
+    statement: str, rest: tuple[Any, ...], index: str, limit: int | None, user: str, crowded: str
+) -> None:
+    plan = list(nodes(explain(crowded, statement, user, limit, *NEWEST, *rest)))
+    assert [node["Index Name"] for node in plan if "Index Name" in node] == [index]
+    assert not {"Sort", "Incremental Sort", "Seq Scan"} & {node["Node Type"] for node in plan}
+    condition = next(node["Index Cond"] for node in plan if "Index Name" in node)
+    assert "user_id" in condition
+    assert "created_at" in condition
+
+
+def test_one_task_is_found_by_its_key(crowded: str) -> None:
+    plan = list(nodes(explain(crowded, tasks.GET, BUSY, 1)))
+    scans = [node for node in plan if "Index Name" in node]
+    assert [node["Index Name"] for node in scans] == ["tasks_pkey"]
+    assert "user_id" in scans[0]["Index Cond"]
+    assert "(id = " in scans[0]["Index Cond"]
+
+
+def buffers(plan: dict[str, Any]) -> int:
+    """Blocks touched by a page that was found in full."""
+    assert plan["Actual Rows"] == PAGE
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize(("statement", "rest"), [(tasks.LIST, ()), (tasks.LIST_BY_COMPLETED, (False,))])
+def test_page_200_costs_what_page_1_costs(statement: str, rest: tuple[Any, ...], crowded: str) -> None:
+    measured = "ANALYZE, BUFFERS, FORMAT JSON"
+    later = position(crowded, BUSY, 199 * PAGE * (3 if rest else 2) // 2)  # two of three are pending
+    pages = [buffers(explain(crowded, statement, BUSY, PAGE, *place, *rest, how=measured)) for place in (NEWEST, later)]
+    assert pages[1] <= pages[0] + 10  # it lies at another place of the index, not deeper
+
+
+def test_pages_by_offset_would_be_seen(crowded: str) -> None:
+    by_offset = tasks.LIST.replace("LIMIT $2", "OFFSET $5 LIMIT $2")
+    measured = "ANALYZE, BUFFERS, FORMAT JSON"
+    pages = [
+        buffers(explain(crowded, by_offset, BUSY, PAGE, *NEWEST, offset, how=measured)) for offset in (0, 199 * PAGE)
+    ]
+    assert pages[1] > pages[0] + 10

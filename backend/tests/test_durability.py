@@ -1,0 +1,362 @@
+"""What was acknowledged stays, whatever is killed; a database that goes away is waited for, and found again.
+
+`kill -9` does not test fsync: what the kernel was given survives it. Only a power cut would tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+import dsn
+import embedded
+import migrate
+from tests import servers
+from tests.conftest import sql
+from tests.people import Person
+
+SLACK_SECONDS = 3.0  # added to every promised time: the machine may be busy
+REFUSED_SECONDS = 2.5  # a request without a database has its answer
+RECOVERED_SECONDS = 2.0  # after the database is back
+GONE_SECONDS = 3.0  # a PostgreSQL whose server was killed
+ACKNOWLEDGED = 200
+WRITERS = 4
+
+
+def seconds_until(condition: Callable[[], bool], promised: float) -> float:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < promised + SLACK_SECONDS, f"not within {promised} s"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def status(url: str) -> int:
+    return httpx.get(url, timeout=20).status_code
+
+
+@contextmanager
+def visiting(server: servers.Running, name: str) -> Iterator[Person]:
+    person = Person(server.url, name)
+    yield person
+    person.client.close()
+
+
+# --- the server killed ---
+
+
+def test_killing_the_server_loses_nothing_and_leaves_no_database_behind(tmp_path: Path) -> None:
+    """With a database of its own making, in `tmp_path`."""
+    server = servers.wait_until_up(servers.start(tmp_path), "/ready")
+    numbers, acknowledged = itertools.count(), list[str]()
+    with visiting(server, "ada") as ada, ThreadPoolExecutor(WRITERS) as threads:
+        for _ in range(WRITERS):
+            threads.submit(write_until_cut, ada, numbers, acknowledged)
+        try:
+            seconds_until(lambda: len(acknowledged) >= ACKNOWLEDGED, 20)
+        finally:
+            server.process.kill()
+            server.process.wait()
+    seconds_until(lambda: not listens(tmp_path / "data" / "postgres"), GONE_SECONDS)
+
+    again = servers.start(tmp_path)
+    try:
+        servers.wait_until_up(again, "/ready")
+        answer = httpx.get(again.url + ada.tasks, headers={"Authorization": f"Bearer {ada.token}"}, timeout=20)
+    finally:
+        again.stop()
+    found = Counter(task["title"] for task in answer.json()["data"])
+    assert len(acknowledged) >= ACKNOWLEDGED
+    assert set(acknowledged) <= set(found)
+    assert len(found) <= len(acknowledged) + WRITERS  # those that were under way
+    assert set(found.values()) == {1}
+
+
+def write_until_cut(person: Person, numbers: Iterator[int], acknowledged: list[str]) -> None:
+    with suppress(httpx.TransportError):
+        for number in numbers:
+            title = f"Task {number}"
+            if person.post({"title": title}).status_code == 201:
+                acknowledged.append(title)
+
+
+def listens(data_dir: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(data_dir / ".s.PGSQL.5432"))
+        except OSError:
+            return False
+        return True
+
+
+# --- the database away ---
+
+THROUGH, REFUSED, STALLED, RESET = "through", "refused", "stalled", "reset"
+
+
+class Proxy:
+    """TCP before PostgreSQL's unix socket, in one of four states.
+
+    Refused: nobody listens, and what was open is closed. Stalled: connections are accepted and nothing moves; what
+    stalled never moves again, as if a machine on the way had died. Reset: what is asked arrives, and then the
+    connection is cut.
+    """
+
+    def __init__(self, socket_file: Path) -> None:
+        self.socket_file = socket_file
+        self.port = servers.free_port()
+        self.state = REFUSED
+        self._listener: socket.socket | None = None
+        self._links: set[Link] = set()
+
+    def become(self, state: str) -> None:
+        self.state = state
+        if state == REFUSED and self._listener is not None:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener = None
+            for link in list(self._links):
+                link.close()
+        elif state != REFUSED and self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port))
+            threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with listener, suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                link = Link(self, client)
+                self._links.add(link)
+                threading.Thread(target=link.ask, daemon=True).start()
+
+    def forget(self, link: Link) -> None:
+        self._links.discard(link)
+
+
+class Link:
+    """One connection through the proxy."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket) -> None:
+        self.proxy = proxy
+        self.client = client
+        self.there: socket.socket | None = None
+        self.stuck = False
+
+    def ask(self) -> None:
+        with suppress(OSError), self.client:
+            while data := self.client.recv(65536):
+                if self._moves():
+                    self._postgres().sendall(data)
+                    if self.proxy.state == RESET:
+                        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        break
+        if self.there is not None:
+            with suppress(OSError):
+                self.there.shutdown(socket.SHUT_WR if self.proxy.state == RESET else socket.SHUT_RDWR)
+        self.proxy.forget(self)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.client.shutdown(socket.SHUT_RDWR)
+
+    def _postgres(self) -> socket.socket:
+        if self.there is None:
+            self.there = socket.socket(socket.AF_UNIX)
+            self.there.connect(str(self.proxy.socket_file))
+            threading.Thread(target=self._answer, args=[self.there], daemon=True).start()
+        return self.there
+
+    def _answer(self, there: socket.socket) -> None:
+        with suppress(OSError), there:
+            while data := there.recv(65536):
+                if self._moves():
+                    self.client.sendall(data)
+        self.close()
+
+    def _moves(self) -> bool:
+        self.stuck = self.stuck or self.proxy.state == STALLED
+        return not self.stuck
+
+
+class Place(NamedTuple):
+    """A server whose database lies behind a proxy, and what was seen when it started without that database."""
+
+    proxy: Proxy
+    server: servers.Running
+    database_url: str  # past the proxy
+    away: dict[str, httpx.Response]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(cluster: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """It starts while the first test runs. Its schema is up to date, so that coming back takes no migration."""
+    sql(cluster.url, "CREATE DATABASE durability")
+    url = cluster.url.replace("/todo?", "/durability?")
+    asyncio.run(migrate.upgrade(dsn.parse(url)))
+    proxy = Proxy(Path(parse_qs(urlsplit(url).query)["host"][0]) / ".s.PGSQL.5432")
+    through = f"postgresql://postgres@127.0.0.1:{proxy.port}/durability"
+    server = servers.start(tmp_path_factory.mktemp("away"), NEON_DATABASE_URL=through)
+    yield Place(proxy, server, url, {})
+    server.stop()
+    proxy.become(REFUSED)
+    sql(cluster.url, "DROP DATABASE durability WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def place(begun: Place) -> Place:
+    with visiting(servers.wait_until_up(begun.server), "ada") as ada:
+        begun.away.update(read=ada.get(), write=ada.post({"title": "Lost"}))
+        begun.away.update({path: ada.request("GET", path) for path in ("/health", "/ready")})
+    return begun
+
+
+@pytest.fixture
+def there(place: Place) -> Place:
+    """The place, its database within reach."""
+    place.proxy.become(THROUGH)
+    seconds_until(lambda: status(f"{place.server.url}/ready") == 200, RECOVERED_SECONDS)
+    return place
+
+
+@pytest.fixture
+def ada_there(there: Place) -> Iterator[Person]:
+    with visiting(there.server, "ada") as ada:
+        yield ada
+
+
+def says_come_back(answer: httpx.Response) -> bool:
+    known = (answer.status_code, answer.json().get("code")) == (503, "SERVICE_UNAVAILABLE")
+    return known and int(answer.headers["retry-after"]) >= 1
+
+
+def test_a_server_started_while_the_database_is_away_comes_up_and_recovers_by_itself(place: Place) -> None:
+    assert place.away["/health"].status_code == 200
+    assert place.away["/ready"].status_code == 503
+    assert place.away["/ready"].json()["checks"]["database"]["ok"] is False
+    assert says_come_back(place.away["read"])
+    assert says_come_back(place.away["write"])
+    place.proxy.become(THROUGH)
+    seconds_until(lambda: status(f"{place.server.url}/ready") == 200, RECOVERED_SECONDS)
+
+
+class Asked(NamedTuple):
+    kind: str
+    title: str
+    answer: httpx.Response
+    seconds: float
+
+
+@contextmanager
+def asked_all_the_while(person: Person, task_id: int, threads: int) -> Iterator[list[Asked]]:
+    """Meanwhile somebody reads and writes without a pause; afterwards the list holds every answer."""
+    end, asked = threading.Event(), list[Asked]()
+    with ThreadPoolExecutor(threads) as pool:
+        asking = [pool.submit(ask_until, end, person, task_id, first) for first in range(threads)]
+        try:
+            yield asked
+        finally:
+            end.set()
+            asked += [one for future in asking for one in future.result()]
+
+
+def ask_until(end: threading.Event, person: Person, task_id: int, first: int) -> list[Asked]:
+    asked = []
+    for turn in itertools.count(first):
+        title = f"Turn {first}.{turn}"
+        kind = ("read", "create", "list", "update")[turn % 4]
+        began = time.monotonic()
+        ask: dict[str, Callable[[], httpx.Response]] = {
+            "read": partial(person.get, f"/{task_id}"),
+            "create": partial(person.post, {"title": title}),
+            "list": person.get,
+            "update": partial(person.put, task_id, {"description": title}),
+        }
+        answer = ask[kind]()
+        asked.append(Asked(kind, title, answer, time.monotonic() - began))
+        if end.is_set():
+            return asked
+        time.sleep(0.01)
+    raise AssertionError("never")
+
+
+@pytest.mark.parametrize(("state", "outage_seconds"), [(REFUSED, 0.7), (RESET, 0.7), (STALLED, 2.5)])
+def test_a_database_that_is_away_is_said_and_found_again(
+    state: str, outage_seconds: float, there: Place, ada_there: Person
+) -> None:
+    ada, url = ada_there, there.server.url
+    task = ada.has("Was there before")
+    health = list[int]()
+    with ThreadPoolExecutor(1) as one_more, asked_all_the_while(ada, task["id"], 8) as asked:
+        time.sleep(0.2)
+        there.proxy.become(state)
+        began = time.monotonic()
+        asking = one_more.submit(httpx.get, f"{url}/ready", timeout=20)
+        while not health or time.monotonic() - began < outage_seconds:
+            health.append(status(f"{url}/health"))
+            time.sleep(0.05)
+    ready = asking.result()
+    there.proxy.become(THROUGH)
+
+    recovered = seconds_until(lambda: ada.get(f"/{task['id']}").status_code == 200, RECOVERED_SECONDS)
+    recovered += seconds_until(
+        lambda: ada.post({"title": "It is back"}).status_code == 201, RECOVERED_SECONDS - recovered
+    )
+    assert set(health) == {200}
+    assert (ready.status_code, ready.json()["checks"]["database"]["ok"]) == (503, False)
+    assert not [one for one in asked if one.answer.status_code not in (200, 201) and not says_come_back(one.answer)]
+    assert max(one.seconds for one in asked) < REFUSED_SECONDS + SLACK_SECONDS
+    served, refused = ([one for one in asked if (one.answer.status_code == 503) is yes] for yes in (False, True))
+    assert served
+    assert len(refused) >= 8
+    stored = Counter(str(row["title"]) for row in ada.get().json()["data"])
+    assert {one.title for one in served if one.kind == "create"} <= set(stored)  # what was acknowledged
+    assert max(stored[one.title] for one in asked) == 1  # what was not is there once, or not at all
+
+
+# --- connections cut, tables changed ---
+
+CUT = """
+SELECT count(pg_terminate_backend(pid, $1)) FROM pg_stat_activity
+WHERE application_name = 'todo-api' AND datname = current_database()
+"""
+
+
+def test_after_idle_connections_were_cut_reads_succeed_and_writes_never_answer_500(
+    database_url: str, ada: Person, bob: Person
+) -> None:
+    task = ada.has("Still here")
+    for wait_milliseconds in (0, 2000, 0, 2000):  # the request meets the cut, or comes when it is over
+        assert sql(database_url, CUT, wait_milliseconds)[0][0] >= 1
+        assert ada.get(f"/{task['id']}").status_code == 200
+        assert sql(database_url, CUT, wait_milliseconds)[0][0] >= 1
+        written = bob.post({"title": "After the cut"})
+        assert written.status_code == 201 or says_come_back(written)
+        assert bob.get().status_code == 200
+
+
+def test_a_column_added_to_the_live_table_disturbs_nobody(there: Place, ada_there: Person) -> None:
+    task = ada_there.has("Served throughout")
+    with asked_all_the_while(ada_there, task["id"], WRITERS) as asked:
+        for number in range(3):
+            time.sleep(0.1)
+            sql(there.database_url, f"ALTER TABLE tasks ADD COLUMN added_{number} text")
+        time.sleep(0.1)
+    completed = ada_there.patch(f"/{task['id']}/complete")
+    answered = {(one.kind, one.answer.status_code) for one in asked}
+    assert answered == {("read", 200), ("create", 201), ("list", 200), ("update", 200)}
+    assert (completed.status_code, set(completed.json()["data"])) == (200, set(task))
+    assert ada_there.delete(task["id"]).status_code == 200

@@ -1,0 +1,629 @@
+"""Nobody sees, changes, or can tell the existence of another person's task; and each layer of that holds alone."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncpg
+import httpx
+import pytest
+
+import config
+import dsn
+import embedded
+import migrate
+import tasks
+from database import Database, OwnerDatabase
+from errors import NotFound, SettingError
+from main import app
+from pool import Pool, Row
+from tests import servers
+from tests.conftest import sql
+from tests.people import Person
+from web.doors import Door
+
+# --- the matrix: every door × task × caller ---
+
+FRONT: Any = next(layer for layer in app.user_middleware if "doors" in layer.kwargs)
+DOORS: tuple[Door, ...] = tuple(FRONT.kwargs["doors"])
+TASKS = ("own", "foreign", "absent", "deleted")  # as the owner of the path sees them
+CALLERS = ("owner", "stranger", "visitor", "nobody")  # a visitor asks on a path of their own
+ALL, ONE = "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}"
+ABSENT_ID = 2**62
+
+
+class Entry(NamedTuple):
+    """What is sent through a door, and the status that says it was done."""
+
+    status: int
+    body: Any = None
+
+
+PRIVATE = {
+    ("GET", ALL): Entry(200),
+    ("HEAD", ALL): Entry(200),
+    ("POST", ALL): Entry(201, {"title": "Something new"}),
+    ("GET", ONE): Entry(200),
+    ("HEAD", ONE): Entry(200),
+    ("PUT", ONE): Entry(200, {"title": "Something else", "completed": True}),
+    ("PATCH", ONE): Entry(200, {"description": None}),
+    ("DELETE", ONE): Entry(200),
+    ("PATCH", f"{ONE}/complete"): Entry(200),
+}
+PUBLIC = {"/health", "/ready", "/", "/docs", "/openapi.json"}  # and what lies under /static/
+
+ALONE = {"stranger": 403, "nobody": 401}  # what they get, whatever they ask for
+
+
+class Answered(NamedTuple):
+    """An answer, byte for byte but for the date and the request's id."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    @classmethod
+    def of(cls, reply: httpx.Response) -> Answered:
+        told = [field for field in reply.headers.raw if field[0].lower() not in (b"date", b"x-request-id")]
+        return cls(reply.status_code, tuple(told), reply.content)
+
+
+class Town:
+    """Ada owns the path, Bob is the stranger, Cem owns what is foreign to both. Their ids give them away."""
+
+    def __init__(self, database_url: str, ada: Person, bob: Person, cem: Person) -> None:
+        self.database_url = database_url
+        self.ada, self.bob, self.cem = ada, bob, cem
+        self.foreign_id = self.new(cem)
+        self.new(bob)
+
+    def new(self, person: Person) -> int:
+        return int(person.has(f"Title of {person.id}", f"Description of {person.id}")["id"])
+
+    def id_of(self, task: str) -> int:
+        if task in ("foreign", "absent"):
+            return self.foreign_id if task == "foreign" else ABSENT_ID
+        task_id = self.new(self.ada)
+        if task == "deleted":
+            self.ada.delete(task_id)
+        return task_id
+
+    def ask(self, caller: str, method: str, path: str, task_id: int = 0, body: Any = None) -> Answered:
+        person = self.ada if caller == "owner" else self.bob
+        owner = self.bob if caller == "visitor" else self.ada
+        request = person.client.build_request(method, path.format(user_id=owner.id, task_id=task_id), json=body)
+        if caller == "nobody":
+            del request.headers["Authorization"]
+        return Answered.of(person.client.send(request))
+
+    def tells_of_others(self, caller: str, answered: Answered) -> bool:
+        knows = {"owner": self.ada, "stranger": self.bob, "visitor": self.bob, "nobody": None}[caller]
+        heard = answered.body + b"".join(b"".join(field) for field in answered.headers)
+        return any(person.id.encode() in heard for person in (self.ada, self.bob, self.cem) if person is not knows)
+
+    def rows(self) -> set[tuple[Any, ...]]:
+        people = [self.ada.id, self.bob.id, self.cem.id]
+        return {
+            tuple(row)
+            for row in sql(self.database_url, "SELECT id, tasks.* FROM tasks WHERE user_id = ANY($1)", people)
+        }
+
+
+@pytest.fixture
+def town(database_url: str, person: Callable[[str], Person]) -> Town:
+    return Town(database_url, person("ada"), person("bob"), person("cem"))
+
+
+def expected(caller: str, task: str, path: str, entry: Entry) -> int:
+    """What the table says."""
+    if caller in ALONE:
+        return ALONE[caller]
+    return entry.status if path == ALL or (caller, task) == ("owner", "own") else 404
+
+
+def test_every_door_has_its_entry() -> None:
+    private = {(method, door.path) for door in DOORS if not door.public for method in door.answers}
+    assert private == set(PRIVATE)
+    public = {door.path for door in DOORS if door.public}
+    assert {path for path in public if not path.startswith("/static/")} == PUBLIC
+    assert not [path for path in public if "{" in path]
+
+
+def test_no_door_shows_or_changes_anothers_task(town: Town) -> None:
+    cases, wrong = 0, list[Any]()
+    for (method, path), entry in PRIVATE.items():
+        ids = {(task, caller): town.id_of(task) for task, caller in product(TASKS, CALLERS)}
+        before = {row for row in town.rows() if row[0] != ids["own", "owner"]}
+        answers = {case: town.ask(case[1], method, path, task_id, entry.body) for case, task_id in ids.items()}
+        for (task, caller), answered in answers.items():
+            if answered.status != expected(caller, task, path, entry) or town.tells_of_others(caller, answered):
+                wrong.append((method, path, task, caller, answered))
+        for caller in CALLERS if path != ALL else ALONE:
+            alike = {answers[task, caller] for task in TASKS if (task, caller) != ("own", "owner")}
+            if len(alike) != 1:
+                wrong.append((method, path, "tells apart", caller, alike))
+        if path != ALL and answers["foreign", "owner"] != answers["own", "visitor"]:
+            wrong.append((method, path, "tells apart", "a visitor from an owner", answers["own", "visitor"]))
+        if not before <= town.rows():
+            wrong.append((method, path, "changes", "another's task", before - town.rows()))
+        cases += len(answers)
+    assert wrong == []
+    assert cases == len(PRIVATE) * len(TASKS) * len(CALLERS) == 144
+
+
+def test_public_doors_tell_everybody_the_same(town: Town) -> None:
+    cases, wrong = 0, list[Any]()
+    for door in (door for door in DOORS if door.public):
+        for method in door.answers:
+            answers = {caller: town.ask(caller, method, door.path) for caller in CALLERS}
+            if {answered.status for answered in answers.values()} != {200} or len(set(answers.values())) != 1:
+                wrong.append((method, door.path, answers))
+            wrong += [
+                (method, door.path, caller) for caller in CALLERS if town.tells_of_others(caller, answers[caller])
+            ]
+            cases += len(answers)
+    assert wrong == []
+    assert cases == sum(len(door.answers) for door in DOORS if door.public) * len(CALLERS)
+
+
+def test_a_foreign_id_looks_like_one_that_cannot_exist(town: Town) -> None:
+    foreign = town.ask("owner", "GET", ONE, town.foreign_id)
+    for impossible in (0, -1, -ABSENT_ID, 2**63 - 1, 2**63, 10**30):
+        assert town.ask("owner", "GET", ONE, impossible) == foreign
+
+
+def test_a_cursor_opens_nothing_for_anybody_else(town: Town) -> None:
+    for _ in range(3):
+        town.new(town.cem)
+    cursor = town.cem.get("", params={"limit": 2}).json()["next_cursor"]
+    assert cursor
+    refused = town.bob.get("", params={"limit": 2, "cursor": cursor})
+    assert (refused.status_code, refused.json()["error"]) == (400, "Cursor is not valid")
+    assert town.cem.id not in refused.text
+
+
+# --- mutation: each where-clause that names the owner, taken away ---
+
+NAMES_THE_OWNER = re.compile(r"\buser_id = (?:scope\.user_id|p_user_id) AND ")
+SQL = {name: text for name, text in vars(tasks).items() if isinstance(text, str) and name.isupper()}
+MUTATIONS = [(name, place) for name, text in SQL.items() for place in range(len(NAMES_THE_OWNER.findall(text)))]
+
+
+def without_owner(text: str, place: int | None = None) -> str:
+    """`text` without its where-clause number `place`; None: without any."""
+    clauses = iter(range(len(text)))
+    return NAMES_THE_OWNER.sub(lambda found: "" if place in (None, next(clauses)) else found[0], text)
+
+
+class Witness(OwnerDatabase):
+    """Ada's database, noting every row that comes out of it."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool, "ada")
+        self.seen: list[Row] = []
+
+    async def read(self, sql: str, *arguments: Any, **limits: float) -> list[Row]:
+        self.seen += (rows := await super().read(sql, *arguments, **limits))
+        return rows
+
+    async def write(self, sql: str, *arguments: Any, **limits: float) -> list[Row]:
+        self.seen += (rows := await super().write(sql, *arguments, **limits))
+        return rows
+
+
+def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
+    """All that Ada can ask for, and of Bob's task where there is a choice."""
+    yield tasks.list_newest_first(db)
+    yield tasks.list_newest_first(db, "pending")
+    yield tasks.list_newest_first(db, "completed", 10)
+    yield tasks.get(db, bobs)
+    yield tasks.complete(db, bobs)
+    yield tasks.complete(db, bobs, True)
+    yield tasks.complete(db, bobs, False)
+    yield tasks.update(db, bobs, title="Stolen", description=None, completed=True)
+    yield tasks.delete(db, bobs)
+
+
+class Besieged:
+    """A database of Ada's and Bob's, and the sessions to attack and to watch it."""
+
+    def __init__(self, watch: asyncpg.Connection, url: str) -> None:
+        self.watch = watch
+        self.address = dsn.parse(url)
+
+    async def leaks(self, role: str | None = migrate.ROLE, login: str = "postgres") -> int:
+        """How many of Bob's rows Ada saw or changed."""
+        pool = Pool(replace(self.address, url=self.address.url.replace("postgres@", f"{login}@")), role)
+        try:
+            return sum([await self._leaks_of_one(pool, completed) for completed in (False, True)])
+        finally:
+            await pool.close()
+
+    async def _leaks_of_one(self, pool: Pool, completed: bool) -> int:
+        leaks = 0
+        db = Witness(pool)
+        bob = "SELECT * FROM tasks WHERE user_id = 'bob'"
+        for attack in range(len([call.close() for call in attacks(db, 0)])):
+            await self.watch.execute("DELETE FROM tasks")
+            await self.watch.execute("INSERT INTO tasks (user_id, title) VALUES ('ada', 'Hers')")
+            insert = "INSERT INTO tasks (user_id, title, description, completed) VALUES ('bob', 'His', 'Too', $1)"
+            await self.watch.execute(insert, completed)
+            before = await self.watch.fetchrow(bob)
+            calls = list(attacks(db, before["id"]))
+            chosen = calls.pop(attack)
+            for call in calls:
+                call.close()
+            db.seen.clear()
+            with suppress(NotFound):
+                await chosen
+            leaks += sum(row["id"] == before["id"] for row in db.seen)
+            leaks += await self.watch.fetchrow(bob) != before
+        return leaks
+
+    async def install(self, monkeypatch: pytest.MonkeyPatch, texts: dict[str, str]) -> None:
+        for name, text in texts.items():
+            if name.endswith("_FUNCTION"):
+                await self.watch.execute(text)
+            else:
+                monkeypatch.setattr(tasks, name, text)
+
+
+@pytest.fixture(scope="module")
+def migrated(cluster: embedded.Server) -> Iterator[str]:
+    """A database of this module's own, and logins that it is tried with."""
+    sql(cluster.url, "CREATE DATABASE isolation")
+    url = cluster.url.replace("/todo?", "/isolation?")
+    asyncio.run(migrate.upgrade(dsn.parse(url)))
+    for statement in (
+        "CREATE ROLE isolation_owner LOGIN",  # owns the table, and nothing more
+        "CREATE ROLE isolation_bypass LOGIN BYPASSRLS",  # cannot take the role
+        "CREATE ROLE isolation_neon LOGIN BYPASSRLS",  # as Neon's console makes them
+        f"GRANT {migrate.ROLE} TO isolation_neon",
+        "GRANT SELECT ON todo_schema_version TO PUBLIC",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON tasks TO isolation_bypass, isolation_neon",
+        "GRANT CREATE ON SCHEMA public TO isolation_owner",
+    ):
+        sql(url, statement)
+    yield url
+    sql(cluster.url, "DROP DATABASE isolation WITH (FORCE)")
+    sql(cluster.url, "DROP ROLE isolation_owner, isolation_bypass, isolation_neon")
+
+
+@asynccontextmanager
+async def besieged(url: str) -> AsyncIterator[Besieged]:
+    watch = await asyncpg.connect(url)
+    yield Besieged(watch, url)
+    await watch.execute("DELETE FROM tasks")
+    await watch.execute("ALTER TABLE tasks OWNER TO postgres")
+    await watch.execute("ALTER TABLE tasks ENABLE ROW LEVEL SECURITY")
+    await watch.execute("ALTER TABLE tasks FORCE ROW LEVEL SECURITY")
+    for function in tasks.FUNCTIONS:
+        await watch.execute(function)
+    await watch.close()
+
+
+def test_the_mutations_are_all_the_where_clauses() -> None:
+    text = Path(tasks.__file__).read_text()
+    assert len(MUTATIONS) == len(re.findall(r"\bWHERE\b", text)) == 7
+    assert {name for name, _ in MUTATIONS} == set(SQL) - {"CREATE", "UPDATE", "COMPLETE", "DELETE", "CREATE_FUNCTION"}
+
+
+def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(migrated: str) -> None:
+    """Each where-clause alone, and all together. The control: without both layers the same attacks succeed."""
+
+    async def attack() -> dict[str, list[Any]]:
+        leaked: dict[str, list[Any]] = {"policies alone": [], "neither": []}
+        async with besieged(migrated) as city:
+            for name, place in [*MUTATIONS, ("all", None)]:
+                mutants = [(name, place)] if name != "all" else [(each, None) for each in SQL]
+                with pytest.MonkeyPatch.context() as patch:
+                    await city.install(patch, {each: without_owner(SQL[each], which) for each, which in mutants})
+                    leaked["policies alone"].append(await city.leaks())
+                    await city.watch.execute("ALTER TABLE tasks DISABLE ROW LEVEL SECURITY")
+                    leaked["neither"].append(await city.leaks())
+                await city.watch.execute("ALTER TABLE tasks ENABLE ROW LEVEL SECURITY")
+                await city.install(patch, {each: SQL[each] for each, _ in mutants if each.endswith("_FUNCTION")})
+            await city.watch.execute("ALTER TABLE tasks DISABLE ROW LEVEL SECURITY")
+            leaked["where-clauses alone"] = [await city.leaks()]
+        return leaked
+
+    leaked = asyncio.run(attack())
+    assert leaked["policies alone"] == [0] * (len(MUTATIONS) + 1)
+    assert leaked["where-clauses alone"] == [0]
+    assert all(leaked["neither"]), leaked["neither"]
+    assert leaked["neither"][-1] > max(leaked["neither"][:-1])
+
+
+def test_the_tables_owner_is_held_by_force_alone(migrated: str) -> None:
+    """A login that owns the table and cannot take the role. The control: without FORCE it sees everything."""
+
+    async def attack() -> list[tuple[bool, int]]:
+        found = []
+        async with besieged(migrated) as city:
+            await city.watch.execute("ALTER TABLE tasks OWNER TO isolation_owner")
+            with pytest.MonkeyPatch.context() as patch:
+                await city.install(patch, {name: without_owner(text) for name, text in SQL.items()})
+                for force in ("FORCE", "NO FORCE"):
+                    await city.watch.execute(f"ALTER TABLE tasks {force} ROW LEVEL SECURITY")
+                    schema = await migrate.inspect(dsn.parse(as_login(migrated, "isolation_owner")))
+                    assert schema.role is None
+                    leaked = await city.leaks(schema.role, "isolation_owner")
+                    found.append((schema.row_security_proven, leaked))
+        return found
+
+    (proven, held), (still_proven, leaked) = asyncio.run(attack())
+    assert (proven, held) == (True, 0)
+    assert not still_proven
+    assert leaked > 0
+
+
+# --- what the catalogue and the texts say ---
+
+TABLES = """
+SELECT c.oid::regclass::text AS name, c.relrowsecurity AND c.relforcerowsecurity AS forced,
+       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'user_id') AS has_owner,
+       (SELECT array_agg(ARRAY[p.polcmd::text, p.polpermissive::text, pg_get_expr(p.polqual, c.oid),
+                               pg_get_expr(p.polwithcheck, c.oid), p.polroles::text])
+        FROM pg_policy p WHERE p.polrelid = c.oid) AS policies,
+       (SELECT array_agg(i.indexrelid::regclass::text) FROM pg_index i WHERE i.indrelid = c.oid
+        AND pg_get_indexdef(i.indexrelid, 1, true) <> 'user_id') AS indexes_not_led,
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key,
+       (SELECT array_agg(f.conname) FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = c.oid AND NOT EXISTS
+        (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY(f.conkey) AND a.attname = 'user_id'))
+        AS keys_without_owner,
+       c.relkind IN ('v', 'm') AS is_view
+FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+"""
+OWNER_ONLY = "(user_id = NULLIF(current_setting('app.user_id'::text, true), ''::text))"
+
+
+async def flaws(connection: asyncpg.Connection) -> set[str]:
+    """What in the schema could show one user's rows to another."""
+    found = set()
+    for table in await connection.fetch(TABLES):
+        if table["is_view"]:
+            found.add(f"{table['name']}: a view reads as its owner")
+        elif not table["has_owner"]:
+            found |= set() if table["name"] == migrate.VERSION_TABLE else {f"{table['name']}: no user_id"}
+        else:
+            found |= {
+                f"{table['name']}: {flaw}"
+                for flaw, holds in {
+                    "not forced": table["forced"],
+                    "policy": table["policies"] == [["*", "true", OWNER_ONLY, OWNER_ONLY, "{0}"]],
+                    "index": not table["indexes_not_led"],
+                    "no key": table["has_key"],
+                    "foreign key": not table["keys_without_owner"],
+                }.items()
+                if not holds
+            }
+    return found
+
+
+BREAKS = {
+    "ALTER TABLE tasks NO FORCE ROW LEVEL SECURITY": {"tasks: not forced"},
+    "ALTER TABLE tasks DISABLE ROW LEVEL SECURITY": {"tasks: not forced"},
+    "DROP POLICY owner_only ON tasks": {"tasks: policy"},
+    "ALTER POLICY owner_only ON tasks WITH CHECK (true)": {"tasks: policy"},
+    "ALTER POLICY owner_only ON tasks USING (true)": {"tasks: policy"},
+    "CREATE POLICY support ON tasks FOR SELECT USING (true)": {"tasks: policy"},
+    "CREATE INDEX ON tasks (created_at)": {"tasks: index"},
+    "CREATE TABLE notes (user_id text, id int UNIQUE)": {
+        *("notes: not forced", "notes: policy", "notes: index", "notes: no key")
+    },
+    "CREATE TABLE notes (id int)": {"notes: no user_id"},
+    "CREATE VIEW everything AS SELECT * FROM tasks": {"everything: a view reads as its owner"},
+    "ALTER TABLE tasks ADD UNIQUE (id), ADD parent bigint, ADD FOREIGN KEY (parent) REFERENCES tasks (id)": {
+        *("tasks: index", "tasks: foreign key")
+    },
+}
+
+
+def test_every_table_with_an_owner_is_forced_and_led_by_them(migrated: str) -> None:
+    async def look() -> tuple[set[str], dict[str, set[str]]]:
+        connection = await asyncpg.connect(migrated)
+        whole, broken = await flaws(connection), {}
+        for change in BREAKS:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute(change)
+            broken[change] = await flaws(connection)
+            await transaction.rollback()
+        await connection.close()
+        return whole, broken
+
+    whole, broken = asyncio.run(look())
+    assert whole == set()
+    assert broken == BREAKS  # so the check can fail, and says why
+
+
+def test_the_role_of_requests_may_do_four_things_and_nothing_else(migrated: str) -> None:
+    role = sql(migrated, "SELECT * FROM pg_roles WHERE rolname = $1", migrate.ROLE)[0]
+    powers = ("rolsuper", "rolcanlogin", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolreplication")
+    assert not any(role[power] for power in powers)
+    assert sql(migrated, "SELECT FROM pg_shdepend WHERE deptype = 'o' AND refobjid = $1", role["oid"]) == []
+    granted = sql(
+        migrated,
+        "SELECT privilege_type FROM information_schema.table_privileges WHERE grantee = $1 AND table_name = 'tasks'",
+        migrate.ROLE,
+    )
+    assert {row[0] for row in granted} == {"SELECT", "INSERT", "UPDATE", "DELETE"}  # TRUNCATE asks no policy
+
+
+def names_the_owner(text: str) -> bool:
+    """Whether every read and write of the table in `text` names the owner, its first argument."""
+    touches = re.findall(r"\b(?:FROM|UPDATE|INTO) tasks\b", text)
+    owned = re.findall(r"\bWHERE user_id = (?:scope\.user_id|p_user_id) AND |VALUES \(p_user_id, ", text)
+    sets = re.search(
+        r"AS MATERIALIZED \(SELECT set_config\('app\.user_id', \$1, true\) AS user_id\)"
+        r"|\(\s*p_user_id text\b.*\bPERFORM set_config\('app\.user_id', p_user_id, true\);.*\btasks\b",
+        text,
+        re.DOTALL,
+    )
+    calls = re.search(r"\bFROM \w+_task\(\$1, ", text)
+    return (len(touches) == len(owned) and bool(touches) and bool(sets)) or (not touches and bool(calls))
+
+
+def test_every_statement_and_function_names_the_owner() -> None:
+    assert [name for name, text in SQL.items() if not names_the_owner(text)] == []
+    assert len(SQL) == 11
+    for name, place in MUTATIONS:
+        assert not names_the_owner(without_owner(SQL[name], place))
+    for text in SQL.values():
+        assert not names_the_owner(text.replace("$1", "$2").replace("p_user_id", "p_title"))
+
+
+# --- the proof at start ---
+
+
+def as_login(url: str, login: str) -> str:
+    return url.replace("postgres@", f"{login}@")
+
+
+@pytest.mark.parametrize(
+    ("login", "role", "proven"),
+    [
+        ("postgres", migrate.ROLE, True),
+        ("isolation_neon", migrate.ROLE, True),
+        ("isolation_bypass", None, False),
+    ],
+)
+def test_row_security_is_proven_by_trying(login: str, role: str | None, proven: bool, migrated: str) -> None:
+    schema = asyncio.run(migrate.inspect(dsn.parse(as_login(migrated, login))))
+    assert schema == migrate.Schema(migrate.HEAD, role, proven)
+
+
+def test_without_the_policy_nothing_is_proven(migrated: str) -> None:
+    sql(migrated, "ALTER TABLE tasks DISABLE ROW LEVEL SECURITY")
+    try:
+        assert not asyncio.run(migrate.inspect(dsn.parse(migrated))).row_security_proven
+    finally:
+        sql(migrated, "ALTER TABLE tasks ENABLE ROW LEVEL SECURITY")
+
+
+def settings_for(url: str, **others: str) -> config.Settings:
+    variables: dict[str, Any] = {"_env_file": None, "NEON_DATABASE_URL": url, **others}
+    return config.Settings(**variables)
+
+
+def test_production_refuses_a_login_that_is_not_restricted(migrated: str) -> None:
+    url = as_login(migrated, "isolation_bypass")
+    with pytest.raises(SettingError, match=r"^NEON_DATABASE_URL: row-level security .* or set ROW_SECURITY=off\.$"):
+        asyncio.run(Database(settings_for(url, environment="production")).open())
+
+
+def test_production_takes_it_where_row_security_is_off(migrated: str) -> None:
+    async def start() -> dict[str, Any]:
+        url = as_login(migrated, "isolation_bypass")
+        database = Database(settings_for(url, environment="production", row_security="off"))
+        await database.open()
+        try:
+            return await database.checks()
+        finally:
+            await database.close()
+
+    checks = asyncio.run(start())
+    assert all(check.ok for check in checks.values())
+    assert "only where-clauses" in checks["row_security"].detail
+
+
+def test_development_says_that_a_login_is_not_restricted(
+    migrated: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("unrestricted")
+    with servers.running(folder, NEON_DATABASE_URL=as_login(migrated, "isolation_bypass")) as server:
+        ready = httpx.get(f"{server.url}/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+        assert ready.json()["checks"]["row_security"] == {
+            "ok": False,
+            "detail": "this login is not restricted; only where-clauses keep users apart",
+        }
+        assert "row-level security does not hold for this database login" in server.printed()
+        ada, bob = Person(server.url, "ada"), Person(server.url, "bob")
+        task = ada.has("Only where-clauses guard this")
+        assert (bob.get(f"/{task['id']}").status_code, bob.get().json()["data"]) == (404, [])
+        ada.client.close()
+        bob.client.close()
+
+
+# --- writing, and what remains ---
+
+
+def test_a_row_of_somebody_else_cannot_be_written(migrated: str) -> None:
+    async def write(statement: str) -> str:
+        connection = await asyncpg.connect(migrated, server_settings={"role": migrate.ROLE})
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute("SELECT set_config('app.user_id', 'ada', true)")
+            await connection.execute("INSERT INTO tasks (user_id, title) VALUES ('ada', 'Her own')")
+            return str(await connection.execute(statement))
+        except asyncpg.InsufficientPrivilegeError as refusal:
+            return str(refusal)
+        finally:
+            await transaction.rollback()
+            await connection.close()
+
+    refused = 'new row violates row-level security policy for table "tasks"'
+    assert asyncio.run(write("INSERT INTO tasks (user_id, title) VALUES ('bob', 'Not hers')")) == refused
+    assert asyncio.run(write("UPDATE tasks SET user_id = 'bob'")) == refused
+    assert asyncio.run(write("UPDATE tasks SET title = 'Hers'")) == "UPDATE 1"
+
+
+def test_who_is_nobody_sees_and_writes_nothing(migrated: str) -> None:
+    """Without the setting, and with an empty one, which is what it becomes after a transaction has set it."""
+
+    async def look(before: str) -> tuple[int, str]:
+        connection = await asyncpg.connect(migrated, server_settings={"role": migrate.ROLE})
+        try:
+            await connection.execute(before)
+            seen = len(await connection.fetch("SELECT FROM tasks"))
+            try:
+                return seen, str(await connection.execute("INSERT INTO tasks (user_id, title) VALUES ('', '?')"))
+            except asyncpg.PostgresError as refusal:
+                return seen, type(refusal).__name__
+        finally:
+            await connection.close()
+
+    sql(migrated, "INSERT INTO tasks (user_id, title) VALUES ('ada', 'Hers')")
+    for before in ("SELECT 1", "SET app.user_id = ''", "SELECT set_config('app.user_id', 'ada', true)"):
+        assert asyncio.run(look(before)) == (0, "InsufficientPrivilegeError"), before
+    assert asyncio.run(look("SET app.user_id = 'ada'"))[0] > 0  # so the look can see something
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooled"])
+def test_nothing_of_a_user_remains_in_the_session(pooled: bool, migrated: str) -> None:
+    async def use() -> list[tuple[Any, ...]]:
+        pool = Pool(dsn.parse(migrated, pooled=pooled), migrate.ROLE, size=1)
+        db = OwnerDatabase(pool, "ada")
+        look = "SELECT pg_backend_pid(), coalesce(current_setting('app.user_id', true), '')"
+        found = [tuple((await pool.read(look))[0])]
+        task_id = (await tasks.create(db, "Hers"))["id"]
+        for request in (
+            tasks.get(db, task_id),
+            tasks.list_newest_first(db),
+            tasks.update(db, task_id, title="Still hers"),
+            tasks.complete(db, task_id),
+            tasks.delete(db, task_id),
+            tasks.get(db, task_id),
+        ):
+            with suppress(NotFound):
+                await request
+            found.append(tuple((await pool.read(look))[0]))
+        await pool.read("SELECT set_config('app.user_id', 'ada', false)")  # the control: what must not be done
+        found.append(tuple((await pool.read(look))[0]))
+        await pool.close()
+        return found
+
+    found = asyncio.run(use())
+    assert len({backend for backend, _ in found}) == 1
+    assert [user for _, user in found] == [""] * (len(found) - 1) + ["ada"]

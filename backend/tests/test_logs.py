@@ -1,0 +1,196 @@
+"""One event is one line, and nothing that was sent or is secret is in it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import logs
+
+HOSTILE = "a\r\nb\x1b[31m\x00\x7f\x85\u2028\u202e\ud800"
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJlLW9mLWFkYQ"  # gitleaks:allow
+CANARIES = {
+    TOKEN: f"cannot use {TOKEN}",
+    "opaque-bearer": "Authorization: Bearer opaque-bearer",
+    "ada@example.com": "no such user ada@example.com here",
+    "s3cr3t": "postgresql://ada:s3cr3t@db.example/app is away",
+    "hunter2": "tried password=hunter2, and BETTER_AUTH_SECRET='hunter2 hunter2'",
+}
+
+Lines = Callable[[], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logs, "configured", False)
+    yield
+    logging.captureWarnings(False)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
+    """What has been printed since it was last asked, by line, however a terminal would break it."""
+    return lambda: capsys.readouterr().err.removesuffix("\n").splitlines()
+
+
+class Unique(Exception):
+    """As asyncpg says it."""
+
+    sqlstate = "23505"
+    constraint_name = "tasks_pkey"
+
+
+def fail(error: Exception) -> None:
+    secret = "row of ada"
+    try:
+        raise KeyError(secret)
+    except KeyError as cause:
+        raise error from cause
+
+
+def logged(error: Exception) -> None:
+    try:
+        fail(error)
+    except Exception:
+        logging.getLogger("todo.web").exception("request %s failed", HOSTILE)
+
+
+@pytest.mark.parametrize("production", [True, False])
+def test_an_event_is_one_line_whatever_is_in_it(production: bool, lines: Lines) -> None:
+    logs.configure(production)
+    logging.getLogger(f"todo.{HOSTILE}").warning("title %s and %r", HOSTILE, HOSTILE)
+    logging.getLogger("uvicorn.error").info("started\n")
+    first, second = lines()
+    assert first.isprintable()
+    assert "started" in second
+    if production:
+        event = json.loads(first)
+        assert event["message"] == f"title {HOSTILE} and {HOSTILE!r}"
+        assert event["logger"] == f"todo.{HOSTILE}"
+        assert event["level"] == "WARNING"
+        assert event["time"].endswith("Z")
+
+
+def test_in_production_an_exception_is_one_line_without_values(lines: Lines) -> None:
+    logs.configure(True)
+    logged(Unique('duplicate key value violates "tasks_pkey"\nDETAIL:  Key (title)=(row of ada) already exists.'))
+    logged(ValueError("invalid input for query argument $1: 'row of ada' (expected int)"))
+    logged(ValueError("not a row: row of ada"))
+    logged(Unique('value "row of ada" is out of range'))
+    printed = lines()
+    assert len(printed) == 4
+    assert "row of ada" not in "".join(printed)
+    exception = json.loads(printed[0])["exception"]
+    assert "Unique: duplicate key value violates '…' [23505 tasks_pkey]" in exception
+    assert "tests/test_logs.py:" in exception
+    assert " fail" in exception
+    assert "builtins.KeyError" in exception
+
+
+def test_in_development_a_traceback_takes_lines_but_no_control_characters(lines: Lines) -> None:
+    logs.configure(False)
+    logged(ValueError(HOSTILE))
+    printed = lines()
+    assert len(printed) > 5
+    assert all(line.isprintable() for line in printed)
+
+
+def test_an_uncaught_exception_is_an_event(lines: Lines) -> None:
+    logs.configure(True)
+    sys.excepthook(ValueError, ValueError("row of ada: x\ny"), None)
+    assert json.loads(lines()[0])["level"] == "CRITICAL"
+
+
+def test_warnings_and_asyncio_are_events_without_values(lines: Lines) -> None:
+    logs.configure(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("two\nlines", stacklevel=1)
+    logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: Error('row of ada')")
+    first, second = lines()
+    assert json.loads(first)["logger"] == "py.warnings"
+    assert json.loads(second)["message"] == "Task exception was never retrieved"
+
+
+@pytest.mark.parametrize("production", [True, False])
+@pytest.mark.parametrize("canary", CANARIES)
+def test_no_secret_is_written(production: bool, canary: str, lines: Lines) -> None:
+    logs.configure(production)
+    logging.getLogger("todo").warning("%s", CANARIES[canary])
+    logged(ValueError(CANARIES[canary]))
+    printed = "\n".join(lines())
+    assert canary not in printed
+    assert "redacted" in printed
+
+
+def request(**more: Any) -> dict[str, Any]:
+    sent = {"method": "GET", "path": "/secret-path", "raw_path": b"/secret-path", "query_string": b"token=secret-query"}
+    return {**sent, **more}
+
+
+def test_in_production_a_request_is_named_by_its_route_and_a_hashed_user(lines: Lines) -> None:
+    write = logs.access(True)
+    write(request(route=SimpleNamespace(path="/api/{user_id}/tasks"), user_id="ada"), "r-1", 201, 0.00321)
+    write(request(), "r-2", 0, 1.5)
+    first, second = (json.loads(line) for line in lines())
+    assert first.pop("time").endswith("Z")
+    assert first == {
+        "level": "INFO",
+        "event": "request",
+        "request_id": "r-1",
+        "method": "GET",
+        "route": "/api/{user_id}/tasks",
+        "status": 201,
+        "ms": 3.2,
+        "user": sha256(b"ada").hexdigest()[:12],
+    }
+    assert (second["route"], second["status"], second["ms"]) == ("-", 0, 1500.0)
+    assert "user" not in second
+    assert "secret" not in str((first, second))
+
+
+def test_in_development_a_request_reads_like_one(lines: Lines) -> None:
+    write = logs.access(False)
+    write(request(route=SimpleNamespace(path="/api/{user_id}/tasks"), user_id="ada"), "r-1", 200, 0.0032)
+    write(request(raw_path=b"/" + b"a" * 5000), "r-2", 404, 0.0001)
+    write(request(raw_path=b"/secret-path?token=x"), "r-3", 0, 0.1)
+    first, second, third = lines()
+    assert first == "GET /api/{user_id}/tasks 200 3.2 ms"
+    assert len(second) < 200
+    assert third == "GET /secret-path client left 100.0 ms"
+
+
+@pytest.mark.parametrize("production", [True, False])
+def test_a_request_is_one_line_whatever_is_in_it(production: bool, lines: Lines) -> None:
+    write = logs.access(production)
+    hostile = request(method=HOSTILE, raw_path=HOSTILE.encode("utf-8", "replace"), user_id=HOSTILE)
+    write(hostile, HOSTILE, 404, 0.1)
+    write({**hostile, "route": SimpleNamespace(path=HOSTILE)}, HOSTILE, 200, 0.1)
+    printed = lines()
+    assert len(printed) == 2
+    assert all(line.isprintable() for line in printed)
+
+
+def test_a_log_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    logs.configure(True)
+    monkeypatch.setattr(sys, "stderr", Full())
+    logs.access(True)(request(), "r", 200, 0.1)
+    logging.getLogger("todo").error("lost")

@@ -1,0 +1,552 @@
+"""The shipped server answers what is well framed, refuses what is not, and waits for nobody longer than it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+import server
+from errors import PayloadTooLarge
+from web import answers, bodies
+from web.front import Front
+
+BACKEND = Path(__file__).resolve().parents[1]
+ORIGIN = b"https://app.example.com"
+GET = b"GET /echo HTTP/1.1\r\nHost: ada.example\r\n"
+POST = b"POST /echo HTTP/1.1\r\nHost: ada.example\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+CLIENT_SECONDS = 0.4
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says what arrived. /refuse answers before the body, /slow after a while, /never not at all, /large with 32 MiB."""
+    path = scope["path"]
+    if path == "/refuse":
+        await answers.failure(PayloadTooLarge(bodies.LIMIT_BYTES))(scope, receive, send)
+        return
+    if path in ("/slow", "/never"):
+        await asyncio.sleep(2 * CLIENT_SECONDS if path == "/slow" else 60)
+    body = b"" if scope["method"] == "GET" else await bodies.read(receive)
+    names = [name.decode() for name, _ in scope["headers"]]
+    reply = answers.answer({"method": scope["method"], "path": path, "body": body.decode(), "headers": names}, "echo")
+    if path == "/large":
+        reply = answers.Answer(200, b"x" * 2**25)
+    await reply(scope, receive, send)
+
+
+class Quick(server.Protocol):
+    client_seconds = CLIENT_SECONDS
+    unread_seconds = 0.5
+    refuse = Front(server._refuse, (), frozenset({ORIGIN.decode()}))
+
+
+class Served:
+    """A server in a thread, with the protocol under test and a loop of its own."""
+
+    def __init__(self, loop: str, protocol: type[server.Protocol] = Quick) -> None:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.address = listener.getsockname()
+        app: Any = Front(application, (), frozenset({ORIGIN.decode()}))
+        options = uvicorn.Config(
+            app,
+            loop=loop,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+        )
+        self.server = uvicorn.Server(options)
+        self.thread = threading.Thread(target=self.server.run, args=([listener],))
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=5)
+
+    def ask(self, sent: bytes) -> bytes:
+        """All that the server says to `sent` until it ends the connection."""
+        with self.connect() as line:
+            line.sendall(sent)
+            return rest(line)
+
+    def connections(self) -> list[Any]:
+        return list(self.server.server_state.connections)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture(
+    scope="module",
+    params=["asyncio", pytest.param("uvloop", marks=pytest.mark.skipif(os.name == "nt", reason="no uvloop"))],
+)
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    running = Served(request.param)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def served_as_shipped() -> Iterator[Served]:
+    """With the loop that uvicorn chooses: for what takes long."""
+    running = Served("auto")
+    yield running
+    running.stop()
+
+
+def rest(line: socket.socket) -> bytes:
+    """What comes until the end of the connection. A reset is an error."""
+    received = b""
+    while data := line.recv(2**20):
+        received += data
+    return received
+
+
+def one(line: socket.socket) -> tuple[int, dict[str, str], Any]:
+    """The next complete answer of a connection that stays open."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += line.recv(1)
+    head = parse(received)
+    body = b""
+    while len(body) < int(head[1]["content-length"]):
+        body += line.recv(int(head[1]["content-length"]) - len(body))
+    return head[0], head[1], json.loads(body)
+
+
+def parse(received: bytes) -> tuple[int, dict[str, str], bytes]:
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    return int(status.split()[1]), dict(field.split(": ", 1) for field in fields), body
+
+
+def echoes(received: bytes) -> list[dict[str, Any]]:
+    """The answers of /echo among what was received."""
+    found = [json.loads(part.split(b"\r\n\r\n")[1]) for part in received.split(b"HTTP/1.1 ")[1:]]
+    return [answer["data"] for answer in found if "data" in answer]
+
+
+# --- what is refused ---
+
+NOT_HTTP = {
+    "no Host": b"GET / HTTP/1.1\r\n\r\n",
+    "two Hosts": GET + b"Host: ada.example\r\n\r\n",
+    "empty Host": b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
+    "Host with a space": b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "Host with a path": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "Host with a user": b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+    "Host with a wordy port": b"GET / HTTP/1.1\r\nHost: a:b\r\n\r\n",
+    "HTTP/1.0 with a bad Host": b"GET / HTTP/1.0\r\nHost: a b\r\n\r\n",
+    "length and chunks": POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks and length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+    "a list of lengths": POST + b"Content-Length: 3, 3\r\n\r\nabc",
+    "signed length": POST + b"Content-Length: +3\r\n\r\nabc",
+    "endless length": POST + b"Content-Length: 99999999999999999999\r\n\r\n",
+    "unknown coding": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "no chunked coding": POST + b"Transfer-Encoding: identity\r\n\r\n",
+    "chunks in HTTP/1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bad chunk size": CHUNKED + b"zz\r\n",
+    "bad chunk end": CHUNKED + b"3\r\nabcX0\r\n\r\n",
+    "folded field": GET + b"X: a\r\n b\r\n\r\n",
+    "bare CR": GET + b"X: a\rb\r\n\r\n",
+    "bare LF": b"GET / HTTP/1.1\nHost: a\n\n",
+    "NUL": GET + b"X: a\0b\r\n\r\n",
+    "space before the colon": GET + b"X : a\r\n\r\n",
+    "no colon": GET + b"X\r\n\r\n",
+    "path that is not ASCII": "GET /é HTTP/1.1\r\nHost: a\r\n\r\n".encode(),
+    "HTTP/0.9": b"GET /\r\n\r\n",
+    "HTTP/2.0": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+    "CONNECT": b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+}
+
+
+@pytest.mark.parametrize("case", NOT_HTTP)
+def test_a_request_that_is_not_plain_http_gets_the_contracts_400_and_a_close(served: Served, case: str) -> None:
+    status, headers, body = parse(served.ask(NOT_HTTP[case]))
+    failure = json.loads(body)
+    assert (status, failure["code"]) == (400, "VALIDATION_ERROR")
+    assert failure["error"] == failure["detail"]
+    assert headers["content-type"] == "application/json"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["connection"] == "close"
+    assert headers["x-request-id"]
+
+
+def fields(count: int) -> bytes:
+    return b"".join(b"X%d: a\r\n" % number for number in range(count))
+
+
+def path(length: int) -> bytes:
+    return b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * (length - 1))
+
+
+TOO_LARGE = {
+    "URI": (path(server.URI_MAX_BYTES + 1), 414),
+    "URI without an end": (path(server.URI_MAX_BYTES + 1)[: server.URI_MAX_BYTES + 5], 414),
+    "one field": (GET + b"X: " + b"a" * server.FIELDS_MAX_BYTES + b"\r\n\r\n", 431),
+    "one field without an end": (GET + b"X: " + b"a" * (server.FIELDS_MAX_BYTES + 2048), 431),
+    "fields": (GET + fields(server.FIELDS_MAX) + b"\r\n", 431),
+    "trailers": (CHUNKED + b"0\r\nX: " + b"a" * (server.FIELDS_MAX_BYTES + 1) + b"\r\n\r\n", 431),
+}
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+def test_a_head_over_the_limits_is_refused_before_it_is_complete(served: Served, case: str) -> None:
+    sent, expected = TOO_LARGE[case]
+    began = time.monotonic()
+    status, _, body = parse(served.ask(sent))
+    assert status == expected
+    assert json.loads(body)["code"] == {414: "URI_TOO_LONG", 431: "HEADERS_TOO_LARGE"}[expected]
+    assert time.monotonic() - began < CLIENT_SECONDS
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        path(server.URI_MAX_BYTES),
+        GET + fields(server.FIELDS_MAX - 1) + b"\r\n",
+        GET + b"X: " + b"a" * 32_700 + b"\r\n\r\n",
+    ],
+)
+def test_a_head_at_the_limits_is_answered(served: Served, sent: bytes) -> None:
+    with served.connect() as line:
+        line.sendall(sent)
+        assert one(line)[0] == 200
+
+
+def test_a_long_body_and_the_next_head_in_one_piece_are_not_mistaken_for_a_long_head(served: Served) -> None:
+    with served.connect() as line:
+        line.sendall(POST + b"Content-Length: 60000\r\n\r\n" + b"a" * 60_000 + GET + b"X: ")
+        assert one(line)[0] == 200
+        line.sendall(b"a\r\n\r\n")
+        assert one(line)[2]["data"]["headers"] == ["host", "x"]
+
+
+def test_a_refusal_of_a_readable_head_carries_cors_and_may_be_problem_json(served: Served) -> None:
+    sent = b"GET / HTTP/1.1\r\nOrigin: " + ORIGIN + b"\r\nAccept: application/problem+json\r\nHost: a b\r\n\r\n"
+    _, headers, body = parse(served.ask(sent))
+    assert headers["access-control-allow-origin"] == ORIGIN.decode()
+    assert headers["content-type"] == "application/problem+json"
+    assert json.loads(body)["status"] == 400
+
+
+def test_a_preflight_with_a_bad_host_is_refused_too(served: Served) -> None:
+    sent = b"OPTIONS / HTTP/1.1\r\nOrigin: " + ORIGIN + b"\r\nAccess-Control-Request-Method: PUT\r\nHost: a b\r\n\r\n"
+    assert parse(served.ask(sent))[0] == 400
+
+
+def test_a_refusal_comes_after_the_answers_before_it(served: Served) -> None:
+    received = served.ask(GET + b"\r\n" + POST + b"Content-Length: 2\r\n\r\nhi" + b"nonsense\r\n\r\n")
+    assert [found["body"] for found in echoes(received)] == ["", "hi"]
+    assert parse(received[received.rindex(b"HTTP/1.1 ") :])[0] == 400
+
+
+# --- what is answered ---
+
+
+@pytest.mark.parametrize("host", [b"a", b"a.example:8000", b"[::1]:80", b"127.0.0.1", b"xn--bcher-kva.example"])
+def test_a_good_host_is_answered(served: Served, host: bytes) -> None:
+    with served.connect() as line:
+        line.sendall(b"GET /echo HTTP/1.1\r\nHost: %s\r\n\r\n" % host)
+        assert one(line)[0] == 200
+
+
+def test_http_1_0_needs_no_host(served: Served) -> None:
+    assert parse(served.ask(b"GET /echo HTTP/1.0\r\n\r\n"))[0] == 200
+
+
+def test_a_method_that_nobody_knows_is_the_applications_to_refuse(served: Served) -> None:
+    with served.connect() as line:
+        line.sendall(b"BREW /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\npot" + GET + b"\r\n")
+        assert one(line)[2]["data"]["method"] == "BREW"
+        assert one(line)[2]["data"]["method"] == "GET"
+
+
+def test_a_trailer_is_never_taken_for_a_header(served: Served) -> None:
+    with served.connect() as line:
+        line.sendall(CHUNKED + b"2\r\nhi\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
+        assert one(line)[2]["data"] == {
+            "method": "POST",
+            "path": "/echo",
+            "body": "hi",
+            "headers": ["host", "transfer-encoding"],
+        }
+
+
+@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"]
+)
+def test_an_upgrade_is_ignored_and_its_body_is_no_second_request(
+    served: Served, upgrade: bytes, framing: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served.connect() as line:
+        line.sendall(POST + b"Connection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n" + framing + GET + b"\r\n")
+        assert one(line)[2]["data"]["body"] == "hi"
+        assert one(line)[2]["data"]["method"] == "GET"
+    assert not caplog.records
+
+
+def test_pipelined_requests_are_answered_in_order_up_to_a_limit(served: Served) -> None:
+    sent = b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(1000))
+    found = [int(answer["path"][1:]) for answer in echoes(served.ask(sent))]
+    assert found == list(range(server.PIPELINED_MAX + 1))
+
+
+def test_100_continue_is_said_when_the_body_is_wanted(served: Served) -> None:
+    expecting = b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    with served.connect() as line:
+        line.sendall(POST + expecting)
+        assert line.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        line.sendall(b"hi" + GET + b"\r\n")
+        assert one(line)[2]["data"]["body"] == "hi"
+        assert one(line)[0] == 200
+    status, headers, _ = parse(served.ask(b"POST /refuse HTTP/1.1\r\nHost: a\r\n" + expecting))
+    assert (status, headers["connection"]) == (413, "close")
+
+
+def test_an_answer_is_one_packet_and_one_to_head_has_no_body(served: Served) -> None:
+    with served.connect() as line:
+        for _ in range(50):
+            line.sendall(GET + b"\r\n")
+            _, headers, body = parse(line.recv(4096))
+            assert len(body) == int(headers["content-length"])
+        line.sendall(b"HEAD /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert parse(line.recv(4096))[2] == b""
+
+
+# --- slow clients ---
+
+SLOW = {
+    "says nothing": (b"", b""),
+    "dribbles its head": (b"GET / HTTP/1.1\r\nX: ", b"a"),
+    "dribbles empty lines": (b"", b"\r\n"),
+    "stalls in its body": (POST + b"Content-Length: 9999\r\n\r\nab", b""),
+    "dribbles its body": (POST + b"Content-Length: 9999\r\n\r\n", b"a"),
+    "dribbles chunks": (CHUNKED, b"1\r\na\r\n"),
+    "dribbles after an early answer": (b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n", b"a"),
+    "dribbles a large body after an early answer": (
+        b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n",
+        b"a",
+    ),
+    "dribbles after a refusal": (b"nonsense\r\n\r\n", b"a"),
+    "keeps an idle connection": (GET + b"\r\n", b""),
+    "dribbles a second head": (GET + b"\r\n" + GET, b"a"),
+}
+
+
+def test_slow_clients_are_cut_off_and_disturb_nobody(served_as_shipped: Served) -> None:
+    """All kinds at once, 20 of each. Cut off means closed for sending too: what we send is reset."""
+    served = served_as_shipped
+    began = time.monotonic()
+    lines = [(case, served.connect(), drop) for case, (_, drop) in SLOW.items() for _ in range(20)]
+    for case, line, _ in lines:
+        line.sendall(SLOW[case][0])
+        line.setblocking(False)
+    alive = {line: case for case, line, _ in lines}
+    served_meanwhile = []
+    while alive and time.monotonic() - began < 3 * CLIENT_SECONDS:
+        asked = time.monotonic()
+        with served.connect() as good:
+            good.sendall(GET + b"\r\n")
+            one(good)
+        served_meanwhile.append(time.monotonic() - asked)
+        for _, line, drop in lines:
+            if line in alive and not open_still(line, drop):
+                del alive[line]
+        time.sleep(0.02)
+    for _, line, _ in lines:
+        line.close()
+    assert sorted(set(alive.values())) == []
+    assert max(served_meanwhile) < CLIENT_SECONDS
+
+
+def open_still(line: socket.socket, drop: bytes) -> bool:
+    """Whether the server still keeps the connection. Where nothing is sent, the end of what it says counts."""
+    try:
+        line.send(drop)
+        while data := line.recv(65536):
+            del data
+        return bool(drop)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def test_a_connection_in_use_outlives_the_limit(served_as_shipped: Served) -> None:
+    with served_as_shipped.connect() as line:
+        for _ in range(3):
+            line.sendall(GET + b"\r\n")
+            assert one(line)[0] == 200
+            time.sleep(0.6 * CLIENT_SECONDS)
+
+
+def test_a_client_that_waits_for_a_slow_answer_is_not_cut_off(served_as_shipped: Served) -> None:
+    with served_as_shipped.connect() as line:
+        line.sendall(b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+        assert one(line)[2]["data"]["body"] == "hi"
+
+
+def test_a_client_that_does_not_read_is_cut_off_and_a_slow_reader_is_not(served_as_shipped: Served) -> None:
+    with served_as_shipped.connect() as idle, served_as_shipped.connect() as slow:
+        for line in (idle, slow):
+            line.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        received = 0
+        began = time.monotonic()
+        while time.monotonic() - began < 4 * CLIENT_SECONDS:
+            received += len(slow.recv(2**18))
+            time.sleep(0.03)
+        assert received < 2**24  # far from done, and slower than the limit
+        assert received + len(rest(slow)) > 2**25
+        assert len(rest(idle)) < 2**25
+
+
+def test_a_large_body_after_an_early_answer_is_not_kept_and_does_not_destroy_the_answer(served: Served) -> None:
+    size = 2**24
+    with served.connect() as line:
+        line.sendall(b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // 2**20):
+            line.sendall(bytes(2**20))
+        kept = [len(connection.cycle.body) for connection in served.connections() if connection.cycle]
+        assert kept
+        assert max(kept) <= 2**18  # one read, from before the answer
+        status, headers, _ = parse(rest(line))
+    assert (status, headers["connection"]) == (413, "close")
+
+
+def test_a_small_body_after_an_early_answer_leaves_the_connection_usable(served: Served) -> None:
+    with served.connect() as line:
+        line.sendall(b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+        assert one(line)[0] == 413
+        line.sendall(b"late" + GET + b"\r\n")
+        assert one(line)[0] == 200
+
+
+# --- the stop ---
+
+PROGRAM = """
+    import asyncio, sys, types
+    import server
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            for event in ("startup", "shutdown"):
+                await receive()
+                print(event, flush=True)
+                await send({"type": f"lifespan.{event}.complete"})
+            return
+        print("asked", flush=True)
+        await asyncio.sleep(float(scope["path"][1:]))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    sys.modules["main"] = types.SimpleNamespace(app=app)
+    settings = server.config.Settings(port=int(sys.argv[1]))
+    if __name__ == "__main__":
+        server.run(settings)
+        print("returned", flush=True)
+"""
+
+
+class Process:
+    """`server.run` in a process of its own, with an application that answers after as many seconds as the path says."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.address = probe.getsockname()
+        program = folder / "program.py"
+        program.write_text(textwrap.dedent(PROGRAM))
+        self.process = subprocess.Popen(
+            [sys.executable, program, str(self.address[1])],
+            env={"PYTHONPATH": str(BACKEND), "ENVIRONMENT": "development"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "startup\n"
+        for _ in range(100):
+            try:
+                socket.create_connection(self.address).close()
+            except ConnectionRefusedError:
+                time.sleep(0.02)
+            else:
+                break
+
+    def ask(self, seconds: float) -> socket.socket:
+        line = socket.create_connection(self.address, timeout=10)
+        line.sendall(b"GET /%.1f HTTP/1.1\r\nHost: a\r\n\r\n" % seconds)
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "asked\n"
+        return line
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    running = Process(tmp_path)
+    yield running
+    running.process.kill()
+    running.process.communicate()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_stop_finishes_what_was_asked_and_takes_nothing_new(process: Process) -> None:
+    with process.ask(0.6) as line, socket.create_connection(process.address, timeout=2) as idle:
+        process.process.send_signal(signal.SIGTERM)
+        assert rest(idle) == b""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(process.address)
+        status, _, body = parse(rest(line))
+    assert (status, body) == (200, b"ok")
+    printed, _ = process.process.communicate(timeout=3)
+    assert printed == "shutdown\n"
+    assert process.process.returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_process_at_once(process: Process, number: signal.Signals) -> None:
+    with process.ask(9):
+        process.process.send_signal(number)
+        time.sleep(0.3)
+        assert process.process.poll() is None
+        process.process.send_signal(number)
+        assert process.process.wait(timeout=1) == -number
+
+
+def test_a_request_that_does_not_end_is_given_up() -> None:
+    class Hasty(Quick):
+        drain_seconds = 0.2
+
+    served = Served("asyncio", Hasty)
+    with served.connect() as line:
+        line.sendall(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.1)
+        served.server.config.timeout_graceful_shutdown = 0.4  # type: ignore[assignment]  # whole seconds take too long here
+        began = time.monotonic()
+        served.stop()
+        assert time.monotonic() - began < 2
+        assert rest(line) == b""
