@@ -19,6 +19,7 @@ import database
 import logs
 import migrate
 from errors import SettingError
+from pool import OUT_OF_REACH
 
 OPENAPI_FILE = Path(__file__).resolve().parent / "openapi.json"
 SECONDS_PER_HOUR = 3600
@@ -83,8 +84,11 @@ def migrate_schema(options: argparse.Namespace) -> None:
         return
     settings = config.load()
     logs.configure(settings.production)
-    database.create_tables(settings)
-    schema = asyncio.run(migrate.inspect(database.direct_address(settings)))
+    try:
+        database.create_tables(settings)
+        schema = asyncio.run(migrate.inspect(database.direct_address(settings)))
+    except OUT_OF_REACH as error:
+        raise SettingError(f"{settings.database_variable}: the database is out of reach ({error}).") from None
     security = "proven" if schema.row_security_proven else "NOT in force"
     print(f"Schema {schema.version}; row-level security {security}.")
 

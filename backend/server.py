@@ -182,6 +182,9 @@ class Protocol(HttpToolsProtocol):
         self.line.flush()
         self.deaf = self.closing = True
         self.waiting_since = self.loop.time()
+        if self.draining and not self.in_body:
+            self.wire.close()
+            return
         try:
             self.wire.write_eof()
         except OSError:  # the client has left already

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from migrate import ROLE
+from migrate import ROLE, VERSION_TABLE
 
 OWNER = "nullif(current_setting('app.user_id', true), '')"  # NULL, so no row at all, where nobody is set
 
@@ -20,6 +20,7 @@ END $$;
 DO $$
 BEGIN
     EXECUTE format('GRANT {ROLE} TO %I', current_user);
+    GRANT SELECT ON {VERSION_TABLE} TO {ROLE};  -- for logins that own nothing: they look before they migrate
 EXCEPTION
     WHEN undefined_object OR insufficient_privilege THEN RAISE WARNING 'this login may not take the role {ROLE}';
 END $$;

@@ -106,25 +106,27 @@ def listens(data_dir: Path) -> bool:
 
 # --- the database away ---
 
-THROUGH, REFUSED, STALLED, RESET = "through", "refused", "stalled", "reset"
+THROUGH, REFUSED, STALLED, RESET, RESET_ONCE = "through", "refused", "stalled", "reset", "reset once"
 
 
 class Proxy:
-    """TCP before PostgreSQL's unix socket, in one of four states.
+    """TCP before PostgreSQL's unix socket, in one of five states.
 
     Refused: nobody listens, and what was open is closed. Stalled: connections are accepted and nothing moves; what
     stalled never moves again, as if a machine on the way had died. Reset: what is asked arrives, and then the
-    connection is cut.
+    connection is cut. Reset once: only the connections that were open, and new ones work.
     """
 
     def __init__(self, socket_file: Path) -> None:
         self.socket_file = socket_file
         self.port = servers.free_port()
         self.state = REFUSED
+        self.doomed: set[Link] = set()
         self._listener: socket.socket | None = None
         self._links: set[Link] = set()
 
     def become(self, state: str) -> None:
+        self.doomed = set(self._links) if state == RESET_ONCE else set()
         self.state = state
         if state == REFUSED and self._listener is not None:
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -161,12 +163,12 @@ class Link:
             while data := self.client.recv(65536):
                 if self._moves():
                     self._postgres().sendall(data)
-                    if self.proxy.state == RESET:
+                    if self.proxy.state == RESET or self in self.proxy.doomed:
                         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                         break
         if self.there is not None:
             with suppress(OSError):
-                self.there.shutdown(socket.SHUT_WR if self.proxy.state == RESET else socket.SHUT_RDWR)
+                self.there.shutdown(socket.SHUT_WR)  # what was asked is still done
         self.proxy.forget(self)
 
     def close(self) -> None:
@@ -325,6 +327,23 @@ def test_a_database_that_is_away_is_said_and_found_again(
     stored = Counter(str(row["title"]) for row in ada.get().json()["data"])
     assert {one.title for one in served if one.kind == "create"} <= set(stored)  # what was acknowledged
     assert max(stored[one.title] for one in asked) == 1  # what was not is there once, or not at all
+
+
+def test_a_write_cut_off_is_never_sent_again_and_a_read_is(there: Place, ada_there: Person) -> None:
+    """The write arrived and its answer did not: whoever sent it is told, and it is not done twice."""
+    ada = ada_there
+    for turn in range(4):
+        ada.has(f"Prepared {turn}")
+        there.proxy.become(RESET_ONCE)
+        assert says_come_back(ada.post({"title": f"Cut off {turn}"}))
+        there.proxy.become(THROUGH)
+        assert ada.get().status_code == 200
+        there.proxy.become(RESET_ONCE)
+        assert ada.get().status_code == 200
+        there.proxy.become(THROUGH)
+    written = {f"{what} {turn}" for what in ("Prepared", "Cut off") for turn in range(4)}
+    seconds_until(lambda: len(ada.get().json()["data"]) >= len(written), RECOVERED_SECONDS)
+    assert Counter(row["title"] for row in ada.get().json()["data"]) == dict.fromkeys(written, 1)
 
 
 # --- connections cut, tables changed ---

@@ -298,6 +298,14 @@ def migrated(cluster: embedded.Server) -> Iterator[str]:
     sql(cluster.url, "DROP ROLE isolation_owner, isolation_bypass, isolation_neon")
 
 
+@pytest.fixture(scope="module")
+def siege(cluster: embedded.Server, migrated: str) -> Iterator[str]:
+    """A database whose walls are taken down and put up again. Nothing else is tested on it."""
+    sql(cluster.url, "CREATE DATABASE siege TEMPLATE isolation")
+    yield cluster.url.replace("/todo?", "/siege?")
+    sql(cluster.url, "DROP DATABASE siege WITH (FORCE)")
+
+
 @asynccontextmanager
 async def besieged(url: str) -> AsyncIterator[Besieged]:
     watch = await asyncpg.connect(url)
@@ -317,12 +325,12 @@ def test_the_mutations_are_all_the_where_clauses() -> None:
     assert {name for name, _ in MUTATIONS} == set(SQL) - {"CREATE", "UPDATE", "COMPLETE", "DELETE", "CREATE_FUNCTION"}
 
 
-def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(migrated: str) -> None:
+def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(siege: str) -> None:
     """Each where-clause alone, and all together. The control: without both layers the same attacks succeed."""
 
     async def attack() -> dict[str, list[Any]]:
         leaked: dict[str, list[Any]] = {"policies alone": [], "neither": []}
-        async with besieged(migrated) as city:
+        async with besieged(siege) as city:
             for name, place in [*MUTATIONS, ("all", None)]:
                 mutants = [(name, place)] if name != "all" else [(each, None) for each in SQL]
                 with pytest.MonkeyPatch.context() as patch:
@@ -343,18 +351,18 @@ def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(
     assert leaked["neither"][-1] > max(leaked["neither"][:-1])
 
 
-def test_the_tables_owner_is_held_by_force_alone(migrated: str) -> None:
+def test_the_tables_owner_is_held_by_force_alone(siege: str) -> None:
     """A login that owns the table and cannot take the role. The control: without FORCE it sees everything."""
 
     async def attack() -> list[tuple[bool, int]]:
         found = []
-        async with besieged(migrated) as city:
+        async with besieged(siege) as city:
             await city.watch.execute("ALTER TABLE tasks OWNER TO isolation_owner")
             with pytest.MonkeyPatch.context() as patch:
                 await city.install(patch, {name: without_owner(text) for name, text in SQL.items()})
                 for force in ("FORCE", "NO FORCE"):
                     await city.watch.execute(f"ALTER TABLE tasks {force} ROW LEVEL SECURITY")
-                    schema = await migrate.inspect(dsn.parse(as_login(migrated, "isolation_owner")))
+                    schema = await migrate.inspect(dsn.parse(as_login(siege, "isolation_owner")))
                     assert schema.role is None
                     leaked = await city.leaks(schema.role, "isolation_owner")
                     found.append((schema.row_security_proven, leaked))

@@ -141,7 +141,7 @@ def test_3_1_task_is_an_sqlmodel_with_the_plans_fields() -> None:
     assert models.Task(user_id="ada", title="Buy milk").completed is False
 
 
-def test_3_1_user_id_is_indexed(database_url: str) -> None:
+def test_3_1_user_id_is_indexed(server: servers.Running, database_url: str) -> None:
     indexes = sql(database_url, "SELECT indexdef FROM pg_indexes WHERE tablename = 'tasks'")
     assert all("(user_id" in row["indexdef"] for row in indexes)
     assert indexes

@@ -34,7 +34,7 @@ CLIENT_SECONDS = 0.4
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says what arrived. /refuse answers before the body, /slow after a while, /never not at all, /large with 32 MiB."""
+    """Says what arrived. /refuse answers before the body, /slow after a while, /never never, /large with 32 MiB."""
     path = scope["path"]
     if path == "/refuse":
         await answers.failure(PayloadTooLarge(bodies.LIMIT_BYTES))(scope, receive, send)
@@ -520,8 +520,8 @@ def test_a_stop_finishes_what_was_asked_and_takes_nothing_new(process: Process) 
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(process.address)
         status, _, body = parse(rest(line))
+        printed, _ = process.process.communicate(timeout=3)  # although the client keeps its end open
     assert (status, body) == (200, b"ok")
-    printed, _ = process.process.communicate(timeout=3)
     assert printed == "shutdown\n"
     assert process.process.returncode == 0
 

@@ -108,7 +108,7 @@ def test_a_time_is_shown_to_the_microsecond_the_database_keeps(ada: Person, data
         assert moment(shown) == at
 
 
-def test_columns_of_times_know_their_zone(database_url: str) -> None:
+def test_columns_of_times_know_their_zone(ada: Person, database_url: str) -> None:
     query = "SELECT data_type FROM information_schema.columns WHERE table_name = 'tasks' AND column_name LIKE '%_at'"
     assert [row["data_type"] for row in sql(database_url, query)] == ["timestamp with time zone"] * 2
 
