@@ -130,7 +130,7 @@ class Database:
         _require_row_security(schema, self.settings)
         self.schema = schema
         self._pool = Pool(target, schema.role)
-        log.info("database: %s, schema %s. %s", target.host, schema.version, " ".join(target.notes))
+        log.info("%s", " ".join([f"database: {target.host}, schema {schema.version}.", *target.notes]))
 
 
 def create_tables(settings: config.Settings | None = None) -> None:

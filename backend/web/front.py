@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import ApiError, MethodNotAllowed, ServerError, SettingError
 from web import bodies
-from web.answers import Answer, failure
+from web.answers import Answer, Headers, failure
 from web.doors import Door
 from web.paths import segments
 
@@ -30,7 +30,7 @@ AccessLog = Callable[[Scope, str, int, float], None]
 class Front:
     """Finds the door, adds the headers that every answer carries, and turns what is raised into an answer.
 
-    Paths without a door (documentation, its assets) go on to `app`, the ordinary FastAPI stack.
+    Paths without a door go on to `app`, the ordinary FastAPI stack: to plain routes, if somebody adds one, or to its 404.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Front:
     ) -> None:
         self.app = app
         self.doors = tuple(doors)
-        self.origins = frozenset(origin.encode() for origin in origins)
+        self.cors = {origin.encode(): _cors(origin.encode()) for origin in origins}
         self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,8 +57,8 @@ class Front:
             (b"vary", b"Origin"),
         ]
         origin = headers.get(b"origin")
-        if origin is not None and origin in self.origins:
-            common += self._cors(origin)
+        if origin in self.cors:
+            common += self.cors[origin]
         status = 0
 
         async def send_all(message: Message) -> None:
@@ -104,19 +104,11 @@ class Front:
             raise MethodNotAllowed([name for name in METHODS if name in allow])
         await self.app(scope, receive, send)
 
-    @staticmethod
-    def _cors(origin: bytes) -> list[tuple[bytes, bytes]]:
-        return [
-            (b"access-control-allow-origin", origin),
-            (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", EXPOSED),
-        ]
-
     def _preflight(self, scope: Scope, origin: bytes) -> Answer:
         """204 with what is allowed. Another origin gets no permission, and so its browser refuses."""
         reply = Answer(204, b"")
         reply.headers = []
-        if origin in self.origins:
+        if origin in self.cors:
             asked = scope["headers_by_name"].get(b"access-control-request-headers", b"")
             reply.headers = [
                 (b"access-control-allow-methods", ", ".join(METHODS).encode()),
@@ -124,6 +116,14 @@ class Front:
                 (b"access-control-max-age", b"%d" % PREFLIGHT_MAX_AGE_SECONDS),
             ]
         return reply
+
+
+def _cors(origin: bytes) -> Headers:
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-credentials", b"true"),
+        (b"access-control-expose-headers", EXPOSED),
+    ]
 
 
 def _in_one_line(send: Send) -> Send:

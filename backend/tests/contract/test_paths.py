@@ -72,25 +72,24 @@ INVALID_IDS = [
 ]
 
 
+ON_ONE_TASK = [("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("PATCH", "/complete")]
+
+
 @pytest.mark.parametrize("id", NOT_FOUND_IDS, ids=lambda text: f"{text[:22]} {len(text)}")
-@pytest.mark.parametrize(
-    ("method", "end"), [("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("PATCH", "/complete")]
-)
-def test_an_integer_that_is_no_id_of_a_task_is_not_found(ada: Person, method: str, end: str, id: str) -> None:
-    body = b"{}" if method in ("PUT", "PATCH") else None
-    reply = ask(ada, method, f"{ada.tasks}/{id}{end}", body, JSON)
-    assert (reply.status, reply.error) == (404, "Task not found")
+def test_an_integer_that_is_no_id_of_a_task_is_not_found(ada: Person, id: str) -> None:
+    for method, end in ON_ONE_TASK:
+        body = b"{}" if method in ("PUT", "PATCH") else None
+        reply = ask(ada, method, f"{ada.tasks}/{id}{end}", body, JSON)
+        assert (reply.status, reply.error) == (404, "Task not found")
 
 
 @pytest.mark.parametrize("id", INVALID_IDS)
-@pytest.mark.parametrize(
-    ("method", "end"), [("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("PATCH", "/complete")]
-)
-def test_what_is_no_canonical_decimal_integer_is_400(ada: Person, method: str, end: str, id: str) -> None:
-    body = b"{}" if method in ("PUT", "PATCH") else None
-    reply = ask(ada, method, f"{ada.tasks}/{id}{end}", body, JSON)
-    assert (reply.status, reply.error) == (400, "Task id must be an integer")
-    assert reply.json()["errors"] == [{"field": "task_id", "message": "Task id must be an integer"}]
+def test_what_is_no_canonical_decimal_integer_is_400(ada: Person, id: str) -> None:
+    for method, end in ON_ONE_TASK:
+        body = b"{}" if method in ("PUT", "PATCH") else None
+        reply = ask(ada, method, f"{ada.tasks}/{id}{end}", body, JSON)
+        assert (reply.status, reply.error) == (400, "Task id must be an integer")
+        assert reply.json()["errors"] == [{"field": "task_id", "message": "Task id must be an integer"}]
 
 
 def test_a_canonical_integer_may_be_percent_encoded(ada: Person) -> None:

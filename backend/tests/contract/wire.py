@@ -77,9 +77,9 @@ def say(who: Person | str, sent: bytes, method: str = "GET") -> Reply:
     line: socket.socket = connection.sock
     try:
         line.sendall(sent)
-        response = HTTPResponse(line, method=method)
-        response.begin()
-        return _reply(response)
+        with HTTPResponse(line, method=method) as response:
+            response.begin()
+            return _reply(response)
     finally:
         connection.close()
 
