@@ -121,7 +121,8 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> frozenset[str]:
         if self.cors_origins is None:
             return frozenset({self.origin})
-        return frozenset(_origin("CORS_ORIGINS", part.strip()) for part in self.cors_origins.split(",") if part.strip())
+        origins = [part.strip() for part in self.cors_origins.split(",")]
+        return frozenset(_origin("CORS_ORIGINS", origin) for origin in origins if origin)
 
     @cached_property
     def requests_per_minute(self) -> int | None:

@@ -120,6 +120,7 @@ class Database:
 
     async def _prepare(self) -> None:
         target = address(self.settings)
+        direct_address(self.settings)  # a wrong one is said at the start, not at the next migration
         try:
             schema = await migrate.inspect(target)
             if migrate.is_behind(schema.version):

@@ -30,7 +30,7 @@ AccessLog = Callable[[Scope, str, int, float], None]
 class Front:
     """Finds the door, adds the headers that every answer carries, and turns what is raised into an answer.
 
-    Paths without a door go on to `app`, the ordinary FastAPI stack: to plain routes, if somebody adds one, or to its 404.
+    Paths without a door go on to `app`, the ordinary FastAPI stack: to a plain route, if there is one, or its 404.
     """
 
     def __init__(
