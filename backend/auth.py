@@ -15,9 +15,11 @@ from typing import Any, TypedDict
 
 from starlette.requests import HTTPConnection
 
+import config
 import strict_json
 from errors import Forbidden, Unauthorized
-from keys import PUBLISHED_ALGORITHMS, SHARED_ALGORITHM, Key, Keys
+from jwks import Key
+from keys import PUBLISHED_ALGORITHMS, SHARED_ALGORITHM, Keys, PublishedKeys
 
 log = logging.getLogger("todo.auth")
 
@@ -28,6 +30,7 @@ MEMORY_ENTRIES = 4096
 MEMORY_SECONDS = 60
 WARNING_INTERVAL_SECONDS = 60
 
+_SAME_URL = "is BETTER_AUTH_URL the same on both sides?"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -74,6 +77,12 @@ class Verified:
         return time.monotonic() < self.forget_at and time.time() < self.expires_at + LEEWAY_SECONDS
 
 
+def verifier(settings: config.Settings) -> Verifier:
+    """As configured: the shared secret, where there is one, and the frontend's published keys."""
+    keys = Keys(settings.secret, PublishedKeys(settings.jwks_url))
+    return Verifier(keys, settings.issuer, settings.audience, settings.auth_strict)
+
+
 class Verifier:
     """Verifies tokens as docs/tokens.md says, and remembers by hash those that passed."""
 
@@ -102,11 +111,13 @@ class Verifier:
 
     async def verify(self, token: bytes) -> Verified:
         """Check everything, remember nothing. Raises Unauthorized with the reason."""
-        header, payload, signature = _segments(token)
+        header, payload, signature = split(token)
         algorithm = _algorithm(header)
-        key = await self.keys.find(algorithm, header.get("kid"))
+        key = await self.keys.find(algorithm, header.get("kid"), lambda: self._is_plausible(payload))
         if not key.verifies(token.rpartition(b".")[0], signature):
-            raise Unauthorized("bad_signature", "the signature does not verify")
+            shared = algorithm == SHARED_ALGORITHM
+            hint = "is BETTER_AUTH_SECRET the same on both sides?" if shared else f"kid {_clean(key.id)}"
+            raise Unauthorized("bad_signature", "the signature does not verify", hint)
         claims = _claims(payload)
         required = self.strict or algorithm != SHARED_ALGORITHM
         _check_times(claims, required, time.time())
@@ -114,13 +125,25 @@ class Verifier:
         user = CurrentUser(id=_subject(claims), email=_text_or_none(claims.get("email")))
         return Verified(user, claims.get("exp", math.inf), key, time.monotonic() + MEMORY_SECONDS)
 
+    def _is_plausible(self, payload: bytes) -> bool:
+        """Whether an unverified payload looks like one of ours: only then may its key be asked for on the network."""
+        try:
+            claims = _claims(payload)
+            _check_times(claims, required=True, now=time.time())
+            self._check_origin(claims, required=True)
+        except Unauthorized:
+            return False
+        return True
+
     def _check_origin(self, claims: dict[str, Any], required: bool) -> None:
         issuer, audience = claims.get("iss"), claims.get("aud")
         if issuer != self.issuer if issuer is not None else required:
-            raise Unauthorized("wrong_issuer", "the token was issued by another issuer than the one configured")
+            hint = f"iss is {_clean(issuer)}, expected {self.issuer}; {_SAME_URL}"
+            raise Unauthorized("wrong_issuer", "the token was issued by another issuer than the one configured", hint)
         audiences = [audience] if isinstance(audience, str) else audience
         if self.audience not in audiences if audiences is not None else required:
-            raise Unauthorized("wrong_audience", "the token is for another audience than the one configured")
+            hint = f"aud is {_clean(audience)}, expected {self.audience}; {_SAME_URL}"
+            raise Unauthorized("wrong_audience", "the token is for another audience than the one configured", hint)
 
     def _warn(self, refusal: Unauthorized, digest: bytes) -> None:
         """At most one line a minute and cause; never anything of the token but a part of its hash."""
@@ -128,14 +151,19 @@ class Verifier:
         if now < self._warned.get(refusal.reason, -math.inf) + WARNING_INTERVAL_SECONDS:
             return
         self._warned[refusal.reason] = now
-        log.warning("token %s refused: %s (%s)", digest.hex()[:8], refusal.reason, refusal.description)
+        log.warning("token %s refused: %s (%s)", digest.hex()[:8], refusal.reason, refusal.hint)
+
+
+def _clean(value: Any) -> str:
+    """Something of an unverified token, fit for a log."""
+    return re.sub(r"[^\x21-\x7e]", "?", str(value))[:100]
 
 
 def _malformed(description: str) -> Unauthorized:
     return Unauthorized("malformed_token", description)
 
 
-def _segments(token: bytes) -> tuple[dict[str, Any], bytes, bytes]:
+def split(token: bytes) -> tuple[dict[str, Any], bytes, bytes]:
     """Header, still unparsed payload, and signature of a compact JWS (RFC 7515 section 3.1)."""
     if len(token) > TOKEN_MAX_BYTES:
         raise _malformed("the token is longer than 8 KiB")
@@ -145,7 +173,7 @@ def _segments(token: bytes) -> tuple[dict[str, Any], bytes, bytes]:
     if len(parts) != 3:
         raise _malformed("a token has three segments")
     header, payload, signature = map(_base64url, parts)
-    return _object(header), payload, signature
+    return parse_object(header), payload, signature
 
 
 def _base64url(segment: bytes) -> bytes:
@@ -161,7 +189,7 @@ def _base64url(segment: bytes) -> bytes:
     return decoded
 
 
-def _object(text: bytes) -> dict[str, Any]:
+def parse_object(text: bytes) -> dict[str, Any]:
     try:
         value = strict_json.loads(text)
         json.dumps(value, ensure_ascii=False).encode()  # lone surrogates
@@ -186,7 +214,7 @@ def _algorithm(header: dict[str, Any]) -> str:
 
 def _claims(payload: bytes) -> dict[str, Any]:
     """The claims, each of the type that RFC 7519 section 4.1 gives it."""
-    claims = _object(payload)
+    claims = parse_object(payload)
     for name in ("exp", "nbf", "iat"):
         if name in claims and (isinstance(claims[name], bool) or not isinstance(claims[name], int | float)):
             raise _malformed(f"{name} is not a number")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jwt
 
+import auth
 import config
 import database
 import logs
@@ -61,8 +62,13 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def token(options: argparse.Namespace) -> None:
-    """Mint an HS256 token for trying the API, as the frontend's own secret would."""
+    """Mint an HS256 token for trying the API, as the frontend's own secret would; or explain one."""
     settings = config.load()
+    if options.inspect is not None:
+        asyncio.run(_inspect(options.inspect, settings))
+        return
+    if options.user is None:
+        raise SettingError("todo token needs --user ID to mint a token, or --inspect TOKEN to explain one.")
     if not settings.secret:
         raise SettingError("BETTER_AUTH_SECRET is not set; a token is signed with it.")
     now = int(time.time())
@@ -76,6 +82,15 @@ def token(options: argparse.Namespace) -> None:
     if options.email:
         claims["email"] = options.email
     print(jwt.encode(claims, settings.secret, algorithm="HS256"))
+
+
+async def _inspect(token: str, settings: config.Settings) -> None:
+    from explain import explain
+
+    sent = sys.stdin.read() if token == "-" else token
+    bearer = sent.strip().removeprefix("Bearer ").strip()
+    async for line in explain(bearer.encode("utf-8", "replace"), auth.verifier(settings)):
+        print(line)
 
 
 def migrate_schema(options: argparse.Namespace) -> None:
@@ -115,9 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=serve)
 
     command = commands.add_parser("token", help="print a token to try the API with")
-    command.add_argument("--user", required=True, help="the user's id: the token's sub")
+    command.add_argument("--user", help="the user's id: the token's sub")
     command.add_argument("--email", help="the user's e-mail address")
     command.add_argument("--hours", type=float, default=24.0, help="how long it counts (24)")
+    command.add_argument("--inspect", metavar="TOKEN", help="say why TOKEN (-: standard input) is accepted or not")
     command.set_defaults(run=token)
 
     command = commands.add_parser("migrate", help="bring the database's schema up to date")

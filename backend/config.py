@@ -118,6 +118,14 @@ class Settings(BaseSettings):
         return self.auth_audience or self.origin
 
     @cached_property
+    def jwks_url(self) -> str:
+        """Where the frontend publishes its signing keys. Better Auth takes a path in its base URL for its own."""
+        if self.auth_jwks_url is not None:
+            return self.auth_jwks_url
+        path = urlsplit(self.better_auth_url).path.rstrip("/") or "/api/auth"
+        return f"{self.origin}{path}/jwks"
+
+    @cached_property
     def allowed_origins(self) -> frozenset[str]:
         if self.cors_origins is None:
             return frozenset({self.origin})

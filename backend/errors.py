@@ -62,7 +62,7 @@ class Unauthorized(ApiError):
 
     status, code = 401, "UNAUTHORIZED"
 
-    def __init__(self, reason: str, description: str) -> None:
+    def __init__(self, reason: str, description: str, hint: str = "") -> None:
         missing = reason == "missing_token"
         challenge = 'Bearer realm="todo"'
         if not missing:
@@ -70,6 +70,7 @@ class Unauthorized(ApiError):
         super().__init__("Missing token" if missing else "Invalid token", {"WWW-Authenticate": challenge})
         self.reason = reason
         self.description = description
+        self.hint = hint or description  # for the log: may quote the token's header and origin, cleaned
 
     def members(self) -> dict[str, Any]:
         return {"reason": self.reason}

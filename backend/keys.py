@@ -1,44 +1,188 @@
-"""Where verification keys come from. HS256 knows the configured secret only, and nothing else knows HS256."""
+"""Which key verifies a token. HS256 knows the configured secret only, and nothing else knows HS256."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import asyncio
+import logging
+import math
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
 
 import jwt
+from starlette.requests import HTTPConnection
 
-from errors import SettingError, Unauthorized
+import jwks
+from errors import SettingError, Unauthorized, Unavailable
+from jwks import Key
+from schemas import Check
+
+log = logging.getLogger("todo.keys")
 
 SHARED_ALGORITHM = "HS256"
 PUBLISHED_ALGORITHMS = frozenset({"EdDSA", "ES256", "ES512", "RS256", "PS256"})
 
-
-@dataclass(frozen=True)
-class Key:
-    """One key and the one algorithm it is for."""
-
-    algorithm: str
-    id: str | None
-    material: Any = field(repr=False)
-
-    def verifies(self, signing_input: bytes, signature: bytes) -> bool:
-        return jwt.get_algorithm_by_name(self.algorithm).verify(signing_input, self.material, signature)
+FRESH_SECONDS = 300.0  # then refreshed in the background, by up to JITTER_SECONDS earlier
+JITTER_SECONDS = 30.0
+STALE_SECONDS = 86_400.0  # a set that could not be refreshed for so long counts no more
+RECENT_SECONDS = 10.0  # a key that was unknown then is unknown now
+WAIT_SECONDS = 2.0
+RETRY_SECONDS = 15  # after a failure; Better Auth limits callers that come back within 10
+REFRESH_BURST = 5  # for keys not known, whoever names them
+REFRESH_INTERVAL_SECONDS = 10.0
+OUT_OF_REACH = "The signing keys are out of reach; try again shortly"
 
 
 class Keys:
-    """The key for a token's header. Keys that a frontend publishes join here, in a store of their own."""
+    """Both stores, which never meet: the algorithm says which one is asked, and a key serves one algorithm."""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, published: PublishedKeys | None = None) -> None:
         self._shared = _shared_key(secret) if secret else None
+        self.published = published
 
-    async def find(self, algorithm: str, key_id: str | None) -> Key:
+    async def find(self, algorithm: str, key_id: str | None, plausible: Callable[[], bool] = lambda: True) -> Key:
+        """The key for a token's header. Only for a token that is `plausible` is a new key looked for on the network."""
         if algorithm == SHARED_ALGORITHM and self._shared is not None:
             return self._shared
-        raise Unauthorized("unsupported_algorithm", "the token's algorithm is not accepted here")
+        if algorithm == SHARED_ALGORITHM or self.published is None:
+            raise Unauthorized("unsupported_algorithm", "the token's algorithm is not accepted here")
+        if key_id is None:
+            raise Unauthorized("unknown_key", "the token names no key")
+        key = await self.published.find(key_id, plausible)
+        if key.algorithm != algorithm:
+            raise Unauthorized("unknown_key", "the token's key is for another algorithm")
+        return key
 
     def current(self, key: Key) -> bool:
-        """Whether `key` still counts."""
-        return key is self._shared
+        """Whether `key` still counts. Asking keeps published keys fresh."""
+        return key is self._shared or (self.published is not None and self.published.current(key))
+
+    def check(self) -> Check:
+        """For `/ready`."""
+        published = self.published.check() if self.published else Check(ok=True, detail="no published keys")
+        if self._shared is None:
+            return published
+        return Check(ok=True, detail=f"shared secret; published keys: {published.detail}")
+
+
+def get_keys(request: HTTPConnection) -> Keys:
+    keys: Keys = request.scope["state"]["keys"]
+    return keys
+
+
+class PublishedKeys:
+    """The frontend's JWK set: fetched when first needed, refreshed behind the requests, used on while it cannot be."""
+
+    def __init__(self, url: str, fetch: Callable[[str], Mapping[str, Key]] = jwks.fetch) -> None:
+        self.url = url
+        self._fetch = fetch
+        self._keys: Mapping[str, Key] = {}
+        self._fetched_at = -math.inf  # monotonic seconds, of the last success
+        self._refresh_at = -math.inf
+        self._fetching: asyncio.Task[bool] | None = None
+        self._allowance = Allowance(REFRESH_BURST, REFRESH_INTERVAL_SECONDS)
+        self._trouble: str | None = None
+
+    async def find(self, key_id: str, plausible: Callable[[], bool]) -> Key:
+        """Unauthorized if the frontend publishes no such key, Unavailable if that cannot be known."""
+        self._keep_fresh()
+        if key_id not in self._usable() and plausible():
+            await self._look_again(key_id)
+        key = self._usable().get(key_id)
+        if key is None:
+            raise Unauthorized(
+                "unknown_key",
+                "the token's key is not among the published ones",
+                f"kid {re.sub('[^!-~]', '?', key_id)[:64]} is not at {self.url}",
+            )
+        return key
+
+    def current(self, key: Key) -> bool:
+        self._keep_fresh()
+        return self._usable().get(key.id or "") == key
+
+    def check(self) -> Check:
+        """For `/ready`. Keys are fetched when first needed, so that none were yet is well."""
+        age = self._age()
+        if math.isinf(age):
+            return Check(ok=self._trouble is None, detail=self._trouble or "not needed yet")
+        state = f"{len(self._keys)} published, fetched {age:.0f} s ago"
+        return Check(ok=age <= STALE_SECONDS, detail=f"{state}; {self._trouble}" if self._trouble else state)
+
+    def _age(self) -> float:
+        return time.monotonic() - self._fetched_at
+
+    def _usable(self) -> Mapping[str, Key]:
+        return self._keys if self._age() <= STALE_SECONDS else {}
+
+    def _keep_fresh(self) -> None:
+        if self._fetching is None and self._keys and time.monotonic() >= self._refresh_at:
+            self._start()
+
+    async def _look_again(self, key_id: str) -> None:
+        """Fetch for a key not known: a fetch under way may have begun before it was published, so then once more."""
+        if self._fetching is not None:
+            await _finished(self._fetching)
+            if key_id in self._usable():
+                return
+        if self._fetching is None:
+            if not self._allowance.take():
+                if self._age() <= RECENT_SECONDS:
+                    return
+                raise Unavailable(OUT_OF_REACH, RETRY_SECONDS)
+            self._start()
+        assert self._fetching is not None
+        await _finished(self._fetching)
+
+    def _start(self) -> None:
+        self._fetching = asyncio.create_task(self._refresh())
+
+    async def _refresh(self) -> bool:
+        try:
+            self._keys = await asyncio.to_thread(self._fetch, self.url)
+        except Exception as error:  # whatever it is, the old set stays in use
+            self._trouble = f"the last fetch failed: {error}"
+            self._refresh_at = time.monotonic() + RETRY_SECONDS
+            log.warning("keys: %s: %s", self.url, self._trouble)
+            return False
+        else:
+            self._fetched_at = time.monotonic()
+            self._refresh_at = self._fetched_at + FRESH_SECONDS - random.uniform(0, JITTER_SECONDS)  # noqa: S311
+            self._trouble = None
+            return True
+        finally:
+            self._fetching = None
+
+
+class Allowance:
+    """A token bucket: `burst` at once, then one per `interval_seconds`."""
+
+    def __init__(self, burst: int, interval_seconds: float) -> None:
+        self.burst = burst
+        self.interval_seconds = interval_seconds
+        self._left = float(burst)
+        self._counted_at = time.monotonic()
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self._left = min(self.burst, self._left + (now - self._counted_at) / self.interval_seconds)
+        self._counted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+async def _finished(fetching: asyncio.Task[bool]) -> None:
+    """Wait for a fetch, with others perhaps. Unavailable if it fails, or takes longer than a caller would wait."""
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            succeeded = await asyncio.shield(fetching)
+    except TimeoutError:
+        succeeded = False
+    if not succeeded:
+        raise Unavailable(OUT_OF_REACH)
 
 
 def _shared_key(secret: bytes) -> Key:

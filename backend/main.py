@@ -9,12 +9,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
+import auth
 import config
 import logs
-from auth import Verifier
 from database import Database
 from errors import SettingError
-from keys import Keys
 from routes import pages, system, tasks
 from web import documentation, foreign
 from web.cursors import Cursors
@@ -41,10 +40,12 @@ def create_app(settings: config.Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         database = Database(settings)
         await database.open()
+        verifier = auth.verifier(settings)
         per_minute = settings.requests_per_minute
         yield {
             "database": database,
-            "verifier": Verifier(Keys(settings.secret), settings.issuer, settings.audience, settings.auth_strict),
+            "keys": verifier.keys,
+            "verifier": verifier,
             "cursors": Cursors(settings.cursor_key),
             "limiter": RateLimiter(per_minute) if per_minute else None,
         }

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends
 from pydantic_core import to_json
 
 from database import Database, get_database
+from keys import Keys, get_keys
 from schemas import Health, Ready
 from web.answers import Answer
 from web.doors import PublicDoor
@@ -24,9 +25,11 @@ async def health() -> Answer:
 
 
 @router.get("/ready", operation_id="ready", response_model=Ready, responses={503: {"model": Ready}})
-async def ready(database: Annotated[Database, Depends(get_database)]) -> Answer:
+async def ready(
+    database: Annotated[Database, Depends(get_database)], keys: Annotated[Keys, Depends(get_keys)]
+) -> Answer:
     """What the server needs, checked now: 503 where something is missing."""
-    checks = await database.checks()
+    checks = {**await database.checks(), "keys": keys.check()}
     well = all(check.ok for check in checks.values())
     report = Ready(status="ready" if well else "not ready", checks=checks)
     headers = [] if well else [(b"retry-after", b"2")]

@@ -1,0 +1,74 @@
+"""Why a token would or would not be accepted, line by line. Prints claims of the token, never the secret."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import auth
+from errors import Unauthorized, Unavailable
+from keys import SHARED_ALGORITHM
+
+SHOWN_CLAIMS = ("sub", "iss", "aud", "iat", "nbf", "exp")
+
+ADVICE = {
+    "malformed_token": "Send the JWT of GET /api/auth/token, not the session token of the sign-in reply or the cookie.",
+    "unsupported_algorithm": "HS256 needs BETTER_AUTH_SECRET here; else use Better Auth's jwt() plugin as it is.",
+    "unsupported_type": "This is another kind of token than an access token; use GET /api/auth/token.",
+    "unknown_key": "Is BETTER_AUTH_URL (or AUTH_JWKS_URL) the frontend that issued this token?",
+    "bad_signature": "Is BETTER_AUTH_SECRET the same on both sides, to the last character?",
+    "token_expired": 'Get a new one. If every token is expired: jwt({ jwt: { expirationTime: "15m" } }) is text, not a number.',
+    "token_not_yet_valid": "Compare the clocks of both machines.",
+    "wrong_issuer": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_ISSUER to what the token says.",
+    "wrong_audience": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_AUDIENCE to what the token says.",
+    "missing_subject": "E-mail links and session cookies are signed alike but name no user; use GET /api/auth/token.",
+}
+
+
+async def explain(token: bytes, verifier: auth.Verifier) -> AsyncIterator[str]:
+    """What the token says of itself, then the verdict, then what to do."""
+    try:
+        header, payload, _ = auth.split(token)
+    except Unauthorized as refusal:
+        yield _verdict(refusal)
+        return
+    for name in ("alg", "typ", "kid"):
+        yield f"{name:9} {header.get(name, '(none)')}"
+    for line in _claims(payload):
+        yield line
+    yield f"expected  iss {verifier.issuer}, aud {verifier.audience}"
+    if header.get("alg") != SHARED_ALGORITHM and verifier.keys.published:
+        yield f"keys      {verifier.keys.published.url}"
+    try:
+        verified = await verifier.verify(token)
+    except Unauthorized as refusal:
+        yield _verdict(refusal)
+    except Unavailable as trouble:
+        yield f"UNKNOWN   {trouble}: {verifier.keys.check().detail}"
+    else:
+        yield f"accepted  as user {verified.user['id']}"
+
+
+def _claims(payload: bytes) -> list[str]:
+    try:
+        claims = auth.parse_object(payload)
+    except Unauthorized as refusal:
+        return [f"claims    {refusal.description}"]
+    lines = [f"{name:9} {_shown(name, claims[name])}" for name in SHOWN_CLAIMS if name in claims]
+    others = sorted(set(claims) - set(SHOWN_CLAIMS))
+    return [*lines, f"others    {', '.join(others)}"] if others else lines
+
+
+def _shown(name: str, value: Any) -> str:
+    if name in ("iat", "nbf", "exp") and isinstance(value, int | float) and 0 <= value < 1e11:
+        seconds = value - time.time()
+        distance = f"in {seconds:.0f} s" if seconds > 0 else f"{-seconds:.0f} s ago"
+        return f"{value} ({datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC, {distance})"
+    return str(value)
+
+
+def _verdict(refusal: Unauthorized) -> str:
+    advice = ADVICE.get(refusal.reason, "")
+    return f"REFUSED   {refusal.reason}: {refusal.description}" + (f"\n          {advice}" if advice else "")

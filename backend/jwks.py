@@ -1,0 +1,124 @@
+"""A JWK set (RFC 7517) from the network: fetched within limits, read with distrust."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+import strict_json
+
+CONNECT_SECONDS = 1.0
+TOTAL_SECONDS = 3.0
+MAX_BYTES = 256 * 1024
+MAX_KEYS = 64
+MINIMUM_RSA_BITS = 2048
+
+_BY_CURVE = {"OKP Ed25519": "EdDSA", "EC P-256": "ES256", "EC P-521": "ES512"}
+_RSA_ALGORITHMS = ("RS256", "PS256")
+
+
+class FetchError(Exception):
+    """Why there is no set: one sentence for the log."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key and the one algorithm it is for. Two are equal if they were published alike (`source`)."""
+
+    algorithm: str
+    id: str | None
+    material: Any = field(repr=False, compare=False)
+    source: str = field(default="", repr=False)
+
+    def verifies(self, signing_input: bytes, signature: bytes) -> bool:
+        return jwt.get_algorithm_by_name(self.algorithm).verify(signing_input, self.material, signature)
+
+
+def fetch(url: str) -> dict[str, Key]:
+    """The usable keys at `url`, by id. Blocks for about TOTAL_SECONDS at most; follows no redirect, uses no proxy."""
+    return parse(_get(url))
+
+
+def parse(text: bytes) -> dict[str, Key]:
+    """The usable keys of a JWK set. One that is not usable is left out; only a text that is no set is an error."""
+    try:
+        entries = strict_json.loads(text)["keys"]
+    except (ValueError, KeyError, TypeError):
+        raise FetchError("the answer is not a JSON object with a list of keys") from None
+    if not isinstance(entries, list):
+        raise FetchError("the answer is not a JSON object with a list of keys")
+    found = [key for entry in entries[:MAX_KEYS] if (key := _key(entry)) is not None]
+    return {key.id: key for key in found if key.id}
+
+
+def _key(entry: Any) -> Key | None:
+    """The key, its algorithm derived from its type and curve: `alg` may be missing or wrong, and says only RS or PS."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str) or "d" in entry:
+        return None
+    if entry.get("use", "sig") != "sig":
+        return None
+    algorithm = _algorithm(entry)
+    if algorithm is None:
+        return None
+    try:
+        source = json.dumps(entry, sort_keys=True)
+        material = jwt.get_algorithm_by_name(algorithm).from_jwk(source)
+    except (jwt.InvalidKeyError, ValueError, TypeError, KeyError):
+        return None
+    if isinstance(material, rsa.RSAPublicKey) and material.key_size < MINIMUM_RSA_BITS:
+        return None
+    return Key(algorithm, entry["kid"], material, source)
+
+
+def _algorithm(entry: dict[str, Any]) -> str | None:
+    if entry.get("kty") == "RSA":
+        named = entry.get("alg", "RS256")
+        return named if named in _RSA_ALGORITHMS else None
+    return _BY_CURVE.get(f"{entry.get('kty')} {entry.get('crv')}")
+
+
+def _get(url: str) -> bytes:
+    deadline = time.monotonic() + TOTAL_SECONDS
+    parts = urlsplit(url)
+    connection = _connection(parts.scheme, parts.hostname or "", parts.port)
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", path, headers={"Accept": "application/json", "User-Agent": "todo-api"})
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise FetchError(f"the answer is {answer.status}")
+        return _read(answer, connection, deadline)
+    except (OSError, http.client.HTTPException) as error:
+        raise FetchError(f"{type(error).__name__}: {error}") from None
+    finally:
+        connection.close()
+
+
+def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+    if scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=ssl.create_default_context())
+    return http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
+
+
+def _read(answer: http.client.HTTPResponse, connection: http.client.HTTPConnection, deadline: float) -> bytes:
+    """The body, of at most MAX_BYTES, complete before the deadline however slowly it drips."""
+    text = b""
+    while len(text) <= MAX_BYTES:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise FetchError(f"the answer took longer than {TOTAL_SECONDS:g} s")
+        if connection.sock is not None:
+            connection.sock.settimeout(left)
+        chunk = answer.read1(64 * 1024)
+        if not chunk:
+            return text
+        text += chunk
+    raise FetchError(f"the answer is larger than {MAX_BYTES // 1024} KiB")
