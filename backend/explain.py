@@ -19,7 +19,7 @@ ADVICE = {
     "unsupported_type": "This is another kind of token than an access token; use GET /api/auth/token.",
     "unknown_key": "Is BETTER_AUTH_URL (or AUTH_JWKS_URL) the frontend that issued this token?",
     "bad_signature": "Is BETTER_AUTH_SECRET the same on both sides, to the last character?",
-    "token_expired": 'Get a new one. If every token is expired: jwt({ jwt: { expirationTime: "15m" } }) is text, not a number.',
+    "token_expired": 'Get a new one. If every one is expired: expirationTime of jwt() must be a text such as "15m".',
     "token_not_yet_valid": "Compare the clocks of both machines.",
     "wrong_issuer": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_ISSUER to what the token says.",
     "wrong_audience": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_AUDIENCE to what the token says.",
@@ -35,7 +35,7 @@ async def explain(token: bytes, verifier: auth.Verifier) -> AsyncIterator[str]:
         yield _verdict(refusal)
         return
     for name in ("alg", "typ", "kid"):
-        yield f"{name:9} {header.get(name, '(none)')}"
+        yield f"{name:9} {_printable(header.get(name, '(none)'))}"
     for line in _claims(payload):
         yield line
     yield f"expected  iss {verifier.issuer}, aud {verifier.audience}"
@@ -48,7 +48,7 @@ async def explain(token: bytes, verifier: auth.Verifier) -> AsyncIterator[str]:
     except Unavailable as trouble:
         yield f"UNKNOWN   {trouble}: {verifier.keys.check().detail}"
     else:
-        yield f"accepted  as user {verified.user['id']}"
+        yield f"accepted  as user {_printable(verified.user['id'])}"
 
 
 def _claims(payload: bytes) -> list[str]:
@@ -58,7 +58,7 @@ def _claims(payload: bytes) -> list[str]:
         return [f"claims    {refusal.description}"]
     lines = [f"{name:9} {_shown(name, claims[name])}" for name in SHOWN_CLAIMS if name in claims]
     others = sorted(set(claims) - set(SHOWN_CLAIMS))
-    return [*lines, f"others    {', '.join(others)}"] if others else lines
+    return [*lines, f"others    {', '.join(map(_printable, others))}"] if others else lines
 
 
 def _shown(name: str, value: Any) -> str:
@@ -66,7 +66,13 @@ def _shown(name: str, value: Any) -> str:
         seconds = value - time.time()
         distance = f"in {seconds:.0f} s" if seconds > 0 else f"{-seconds:.0f} s ago"
         return f"{value} ({datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC, {distance})"
-    return str(value)
+    return _printable(value)
+
+
+def _printable(value: Any) -> str:
+    """On one line, and without what a terminal would obey."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
 
 
 def _verdict(refusal: Unauthorized) -> str:

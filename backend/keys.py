@@ -9,6 +9,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import jwt
 from starlette.requests import HTTPConnection
@@ -25,12 +27,14 @@ PUBLISHED_ALGORITHMS = frozenset({"EdDSA", "ES256", "ES512", "RS256", "PS256"})
 
 FRESH_SECONDS = 300.0  # then refreshed in the background, by up to JITTER_SECONDS earlier
 JITTER_SECONDS = 30.0
+OVERDUE_SECONDS = 30.0  # past that, because nobody came, a set is refreshed before it is used
 STALE_SECONDS = 86_400.0  # a set that could not be refreshed for so long counts no more
 RECENT_SECONDS = 10.0  # a key that was unknown then is unknown now
 WAIT_SECONDS = 2.0
 RETRY_SECONDS = 15  # after a failure; Better Auth limits callers that come back within 10
 REFRESH_BURST = 5  # for keys not known, whoever names them
 REFRESH_INTERVAL_SECONDS = 10.0
+WARNING_INTERVAL_SECONDS = 60.0
 OUT_OF_REACH = "The signing keys are out of reach; try again shortly"
 
 
@@ -41,15 +45,15 @@ class Keys:
         self._shared = _shared_key(secret) if secret else None
         self.published = published
 
-    async def find(self, algorithm: str, key_id: str | None, plausible: Callable[[], bool] = lambda: True) -> Key:
-        """The key for a token's header. Only for a token that is `plausible` is a new key looked for on the network."""
+    async def find(self, algorithm: str, key_id: str | None, vet: Callable[[], None] = lambda: None) -> Key:
+        """The key for a token's header. `vet` raises where the rest of the token does not merit a look for new keys."""
         if algorithm == SHARED_ALGORITHM and self._shared is not None:
             return self._shared
         if algorithm == SHARED_ALGORITHM or self.published is None:
             raise Unauthorized("unsupported_algorithm", "the token's algorithm is not accepted here")
         if key_id is None:
             raise Unauthorized("unknown_key", "the token names no key")
-        key = await self.published.find(key_id, plausible)
+        key = await self.published.find(key_id, vet)
         if key.algorithm != algorithm:
             raise Unauthorized("unknown_key", "the token's key is for another algorithm")
         return key
@@ -79,31 +83,37 @@ class PublishedKeys:
         self._fetch = fetch
         self._keys: Mapping[str, Key] = {}
         self._fetched_at = -math.inf  # monotonic seconds, of the last success
-        self._refresh_at = -math.inf
+        self._refresh_at = math.inf  # not before somebody needs a key
         self._fetching: asyncio.Task[bool] | None = None
         self._allowance = Allowance(REFRESH_BURST, REFRESH_INTERVAL_SECONDS)
+        self._warnings = Allowance(1, WARNING_INTERVAL_SECONDS)
         self._trouble: str | None = None
 
-    async def find(self, key_id: str, plausible: Callable[[], bool]) -> Key:
+    async def find(self, key_id: str, vet: Callable[[], None]) -> Key:
         """Unauthorized if the frontend publishes no such key, Unavailable if that cannot be known."""
-        self._keep_fresh()
-        if key_id not in self._usable() and plausible():
+        await self._catch_up()
+        if key_id not in self._usable():
+            vet()
             await self._look_again(key_id)
         key = self._usable().get(key_id)
         if key is None:
             raise Unauthorized(
                 "unknown_key",
                 "the token's key is not among the published ones",
-                f"kid {re.sub('[^!-~]', '?', key_id)[:64]} is not at {self.url}",
+                f"kid {quotable(key_id)} is not at {self.url}",
             )
         return key
 
     def current(self, key: Key) -> bool:
-        self._keep_fresh()
-        return self._usable().get(key.id or "") == key
+        """Asked for every remembered token, so flat: a key stays the same object while it is published alike."""
+        now = time.monotonic()
+        if now >= self._refresh_at:
+            self._keep_fresh()
+        return self._keys.get(key.id or "") is key and now <= self._fetched_at + STALE_SECONDS
 
     def check(self) -> Check:
-        """For `/ready`. Keys are fetched when first needed, so that none were yet is well."""
+        """For `/ready`. Keys are fetched when first needed, so that none were yet is well. Asking heals, too."""
+        self._keep_fresh()
         age = self._age()
         if math.isinf(age):
             return Check(ok=self._trouble is None, detail=self._trouble or "not needed yet")
@@ -117,8 +127,16 @@ class PublishedKeys:
         return self._keys if self._age() <= STALE_SECONDS else {}
 
     def _keep_fresh(self) -> None:
-        if self._fetching is None and self._keys and time.monotonic() >= self._refresh_at:
+        if self._fetching is None and time.monotonic() >= self._refresh_at:
             self._start()
+
+    async def _catch_up(self) -> None:
+        """Refresh behind the request; before it only if nobody came for long, so that no withdrawn key lives on."""
+        self._keep_fresh()
+        overdue = time.monotonic() >= self._refresh_at + OVERDUE_SECONDS
+        if overdue and self._fetching is not None and self._trouble is None:
+            with suppress(Unavailable):
+                await _finished(self._fetching)
 
     async def _look_again(self, key_id: str) -> None:
         """Fetch for a key not known: a fetch under way may have begun before it was published, so then once more."""
@@ -140,13 +158,16 @@ class PublishedKeys:
 
     async def _refresh(self) -> bool:
         try:
-            self._keys = await asyncio.to_thread(self._fetch, self.url)
+            fetched = await asyncio.to_thread(self._fetch, self.url)
         except Exception as error:  # whatever it is, the old set stays in use
             self._trouble = f"the last fetch failed: {error}"
             self._refresh_at = time.monotonic() + RETRY_SECONDS
-            log.warning("keys: %s: %s", self.url, self._trouble)
+            if self._warnings.take():
+                log.warning("keys: %s: %s", self.url, self._trouble)
             return False
         else:
+            known = self._keys
+            self._keys = {id: known[id] if known.get(id) == key else key for id, key in fetched.items()}
             self._fetched_at = time.monotonic()
             self._refresh_at = self._fetched_at + FRESH_SECONDS - random.uniform(0, JITTER_SECONDS)  # noqa: S311
             self._trouble = None
@@ -183,6 +204,12 @@ async def _finished(fetching: asyncio.Task[bool]) -> None:
         succeeded = False
     if not succeeded:
         raise Unavailable(OUT_OF_REACH)
+
+
+def quotable(value: Any) -> str:
+    """Something of an unverified token, fit for a log: one line, and nothing like a token or an e-mail address."""
+    text = re.sub("[^!-~]", "?", str(value))[:100]
+    return "(not shown)" if "@" in text or "eyJ" in text else text
 
 
 def _shared_key(secret: bytes) -> Key:
