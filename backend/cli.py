@@ -87,7 +87,7 @@ def token(options: argparse.Namespace) -> None:
 async def _inspect(token: str, settings: config.Settings) -> None:
     from explain import explain
 
-    sent = sys.stdin.read() if token == "-" else token
+    sent = sys.stdin.read() if token == "-" else token  # noqa: S105  # standard input, by custom
     bearer = sent.strip().removeprefix("Bearer ").strip()
     async for line in explain(bearer.encode("utf-8", "replace"), auth.verifier(settings)):
         print(line)

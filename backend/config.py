@@ -29,6 +29,7 @@ PUBLIC_SECRETS = frozenset(  # known to everybody, so worth nothing
 )
 DEFAULT_FRONTEND = "http://localhost:3000"  # also .env.example's
 MOST_REQUESTS_PER_MINUTE = 1_000_000
+_EXAMPLES = {"AUTH_JWKS_URL": "a URL like https://app.example.com/api/auth/jwks"}
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^\s?#@]*)?", re.I
@@ -172,7 +173,8 @@ def _origin(variable: str, url: str) -> str:
         )
     found = _URL.fullmatch(url)
     if found is None or int(found["port"] or 0) > 65535:
-        raise SettingError(f"{variable} must be an origin like https://app.example.com or http://localhost:3000.")
+        wanted = _EXAMPLES.get(variable, "an origin like https://app.example.com or http://localhost:3000")
+        raise SettingError(f"{variable} must be {wanted}.")
     scheme, host, port, path = found["scheme"].lower(), found["host"].lower(), found["port"], found["path"]
     origin = f"{scheme}://{host}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
     if variable == "CORS_ORIGINS" and path == "/":
@@ -184,6 +186,8 @@ def _origin(variable: str, url: str) -> str:
 
 def _check(settings: Settings) -> None:
     _ = settings.allowed_origins, settings.origin
+    if settings.auth_jwks_url is not None:
+        _origin("AUTH_JWKS_URL", settings.auth_jwks_url)
     if isinstance(settings.rate_limit, int) and not 1 <= settings.rate_limit <= MOST_REQUESTS_PER_MINUTE:
         raise SettingError(f"RATE_LIMIT must be 'off' or requests per minute, from 1 to {MOST_REQUESTS_PER_MINUTE}.")
     for flaw in _secret_flaws(settings):
@@ -221,12 +225,12 @@ def _check_production(settings: Settings) -> None:
             "BETTER_AUTH_SECRET and BETTER_AUTH_URL are not set; ENVIRONMENT=production needs the frontend's "
             "secret (openssl rand -base64 32), its URL, or both."
         )
-    parts = urlsplit(settings.better_auth_url)
-    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
-        raise SettingError(
-            f"BETTER_AUTH_URL is {settings.better_auth_url!r}; in production it must start with 'https://', because "
-            "signing keys fetched without TLS prove nothing."
-        )
+    for variable, url in (("BETTER_AUTH_URL", settings.better_auth_url), ("AUTH_JWKS_URL", settings.jwks_url)):
+        parts = urlsplit(url)
+        if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+            raise SettingError(
+                f"{variable} must start with 'https://' in production: signing keys fetched without TLS prove nothing."
+            )
 
 
 def development_secret(path: Path) -> bytes:

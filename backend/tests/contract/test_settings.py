@@ -354,3 +354,18 @@ def test_the_rate_limit_is_off_in_development_and_600_in_production(
 
 def test_the_burst_of_the_default_is_a_sixth() -> None:
     assert RateLimiter(600).burst == 100
+
+
+@pytest.mark.parametrize("url", ["foo", "ftp://keys.example.com/jwks", "https://"])
+def test_a_key_address_that_is_no_url_stops_the_start(load: Load, url: str) -> None:
+    assert refusal(load, AUTH_JWKS_URL=url).startswith("AUTH_JWKS_URL must be a URL like")
+
+
+def test_production_fetches_keys_over_tls_only(load: Load) -> None:
+    settings = {
+        "ENVIRONMENT": "production",
+        "NEON_DATABASE_URL": DATABASE,
+        "BETTER_AUTH_URL": "https://app.example.com",
+    }
+    assert refusal(load, **settings, AUTH_JWKS_URL="http://app.example.com/jwks").startswith("AUTH_JWKS_URL")
+    load(**settings, AUTH_JWKS_URL="http://127.0.0.1:3000/api/auth/jwks")
