@@ -65,15 +65,21 @@ DELETE = """
 SELECT id FROM delete_task($1, $2)
 """
 
+# The functions name their columns: `SETOF tasks` would break in the moment in which a migration adds one.
+
 CREATE_FUNCTION = """
 CREATE OR REPLACE FUNCTION create_task(p_user_id text, p_title text, p_description text)
-RETURNS SETOF tasks LANGUAGE plpgsql SECURITY INVOKER AS $$
+RETURNS TABLE (
+    id bigint, user_id text, title varchar, description varchar, completed boolean,
+    created_at timestamptz, updated_at timestamptz
+) LANGUAGE plpgsql SECURITY INVOKER AS $$
+#variable_conflict use_column
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
     RETURN QUERY
-        INSERT INTO tasks (user_id, title, description)
+        INSERT INTO tasks AS t (user_id, title, description)
         VALUES (p_user_id, p_title, p_description)
-        RETURNING *;
+        RETURNING t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at;
 END $$
 """
 
@@ -81,43 +87,55 @@ UPDATE_FUNCTION = """
 CREATE OR REPLACE FUNCTION update_task(
     p_user_id text, p_id bigint, p_title text, p_completed boolean, p_sets_description boolean, p_description text
 )
-RETURNS SETOF tasks LANGUAGE plpgsql SECURITY INVOKER AS $$
+RETURNS TABLE (
+    id bigint, user_id text, title varchar, description varchar, completed boolean,
+    created_at timestamptz, updated_at timestamptz
+) LANGUAGE plpgsql SECURITY INVOKER AS $$
+#variable_conflict use_column
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
     RETURN QUERY
-        UPDATE tasks SET
-            title = coalesce(p_title, title),
-            completed = coalesce(p_completed, completed),
-            description = CASE WHEN p_sets_description THEN p_description ELSE description END,
-            updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
-        WHERE user_id = p_user_id AND id = p_id
-        RETURNING *;
+        UPDATE tasks AS t SET
+            title = coalesce(p_title, t.title),
+            completed = coalesce(p_completed, t.completed),
+            description = CASE WHEN p_sets_description THEN p_description ELSE t.description END,
+            updated_at = greatest(clock_timestamp(), t.updated_at + interval '1 microsecond')
+        WHERE user_id = p_user_id AND t.id = p_id
+        RETURNING t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at;
 END $$
 """
 
 COMPLETE_FUNCTION = """
 CREATE OR REPLACE FUNCTION complete_task(p_user_id text, p_id bigint, p_completed boolean)
-RETURNS SETOF tasks LANGUAGE plpgsql SECURITY INVOKER AS $$
+RETURNS TABLE (
+    id bigint, user_id text, title varchar, description varchar, completed boolean,
+    created_at timestamptz, updated_at timestamptz
+) LANGUAGE plpgsql SECURITY INVOKER AS $$
+#variable_conflict use_column
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
     RETURN QUERY
-        UPDATE tasks SET
-            completed = NOT completed,
-            updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
-        WHERE user_id = p_user_id AND id = p_id AND completed IS DISTINCT FROM p_completed
-        RETURNING *;
+        UPDATE tasks AS t SET
+            completed = NOT t.completed,
+            updated_at = greatest(clock_timestamp(), t.updated_at + interval '1 microsecond')
+        WHERE user_id = p_user_id AND t.id = p_id AND t.completed IS DISTINCT FROM p_completed
+        RETURNING t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at;
     IF NOT FOUND THEN
-        RETURN QUERY SELECT * FROM tasks WHERE user_id = p_user_id AND id = p_id;
+        RETURN QUERY
+            SELECT t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at
+            FROM tasks AS t
+            WHERE user_id = p_user_id AND t.id = p_id;
     END IF;
 END $$
 """
 
 DELETE_FUNCTION = """
 CREATE OR REPLACE FUNCTION delete_task(p_user_id text, p_id bigint)
-RETURNS SETOF tasks LANGUAGE plpgsql SECURITY INVOKER AS $$
+RETURNS TABLE (id bigint) LANGUAGE plpgsql SECURITY INVOKER AS $$
+#variable_conflict use_column
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
-    RETURN QUERY DELETE FROM tasks WHERE user_id = p_user_id AND id = p_id RETURNING *;
+    RETURN QUERY DELETE FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id RETURNING t.id;
 END $$
 """
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tests.conftest import sql
 from tests.people import Person
 
 THREADS = 8
-EACH = 12
+EACH = 20
 ROUNDS = 4  # and one of whole servers
 HANG_SECONDS = 8.0  # a refusal takes 2 s, a lock 1.5 s; the rest is for slow machines
 BODY_BYTES = 100 * 1024 * 1024
@@ -45,61 +46,8 @@ def at_once(*calls: Call) -> list[httpx.Response]:
         return list(threads.map(lambda call: call(), calls))
 
 
-# --- one task, many callers ---
-
-
-@pytest.mark.parametrize("times", [THREADS * EACH, THREADS * EACH + 1], ids=["even", "odd"])
-def test_concurrent_toggles_flip_as_often_as_they_were_sent(times: int, ada: Person) -> None:
-    task = ada.has("Flip me")
-    answers = at_once(*[lambda: ada.patch(f"/{task['id']}/complete")] * times)
-    assert Counter(answer.status_code for answer in answers) == {200: times}
-    in_order = sorted((answer.json()["data"] for answer in answers), key=lambda data: str(data["updated_at"]))
-    assert [data["completed"] for data in in_order] == [turn % 2 == 0 for turn in range(times)]
-    assert ada.get(f"/{task['id']}").json()["data"] == in_order[-1]
-
-
-def test_updated_at_never_repeats_and_never_goes_back(ada: Person) -> None:
-    """Over updates of all kinds, the empty one included; each caller sees its own go up, and all are distinct."""
-    task = ada.has("Update me")
-    kinds: list[Call] = [
-        lambda: ada.put(task["id"], {"title": "Updated"}),
-        lambda: ada.put(task["id"], {}),
-        lambda: ada.patch(f"/{task['id']}/complete"),
-        lambda: ada.patch(f"/{task['id']}", json={"description": "More"}),
-    ]
-
-    def one_caller(first: int) -> list[str]:
-        return [str(kinds[(first + turn) % 4]().json()["data"]["updated_at"]) for turn in range(EACH)]
-
-    with ThreadPoolExecutor(THREADS) as threads:
-        seen = list(threads.map(one_caller, range(THREADS)))
-    assert all(own == sorted(own) for own in seen)
-    everything = [moment for own in seen for moment in own]
-    assert len(set(everything)) == THREADS * EACH
-    assert min(everything) > task["updated_at"]
-    assert ada.get(f"/{task['id']}").json()["data"]["updated_at"] == max(everything)
-
-
-@pytest.mark.parametrize("completed", [True, False])
-def test_setting_completed_at_once_is_done_once(completed: bool, ada: Person) -> None:
-    task = ada.has("Set me")
-    if not completed:
-        ada.patch(f"/{task['id']}/complete")
-    answers = at_once(*[lambda: ada.patch(f"/{task['id']}/complete", json={"completed": completed})] * 32)
-    assert {answer.status_code for answer in answers} == {200}
-    assert {answer.json()["data"]["completed"] for answer in answers} == {completed}
-    assert len({answer.json()["data"]["updated_at"] for answer in answers}) == 1
-
-
-def test_of_concurrent_deletes_one_succeeds(ada: Person) -> None:
-    for _ in range(4):
-        task = ada.has("Delete me")
-        answers = at_once(*[partial(ada.delete, task["id"])] * 16)
-        assert Counter(answer.status_code for answer in answers) == {200: 1, 404: 15}
-    assert ada.get().json()["data"] == []
-
-
-# --- two servers at once ---
+def updated_at(task: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(task["updated_at"])
 
 
 class Pair:
@@ -123,6 +71,78 @@ def pair(cluster: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> 
     for server in begun.servers:
         server.stop()
     sql(cluster.url, "DROP DATABASE concurrency WITH (FORCE)")
+
+
+@pytest.fixture
+def person(pair: Pair) -> Iterator[Callable[[str], Person]]:
+    """People of this module live on the first of its own two servers."""
+    url = servers.wait_until_up(pair.servers[0], "/ready").url
+    met: list[Person] = []
+
+    def meet(name: str) -> Person:
+        met.append(Person(url, name))
+        return met[-1]
+
+    yield meet
+    for one in met:
+        one.client.close()
+
+
+# --- one task, many callers ---
+
+
+@pytest.mark.parametrize("times", [THREADS * EACH, THREADS * EACH + 1], ids=["even", "odd"])
+def test_concurrent_toggles_flip_as_often_as_they_were_sent(times: int, ada: Person) -> None:
+    task = ada.has("Flip me")
+    answers = at_once(*[lambda: ada.patch(f"/{task['id']}/complete")] * times)
+    assert Counter(answer.status_code for answer in answers) == {200: times}
+    in_order = sorted((answer.json()["data"] for answer in answers), key=updated_at)
+    assert [data["completed"] for data in in_order] == [turn % 2 == 0 for turn in range(times)]
+    assert ada.get(f"/{task['id']}").json()["data"] == in_order[-1]
+
+
+def test_updated_at_never_repeats_and_never_goes_back(ada: Person) -> None:
+    """Over updates of all kinds, the empty one included; each caller sees its own go up, and all are distinct."""
+    task = ada.has("Update me")
+    kinds: list[Call] = [
+        lambda: ada.put(task["id"], {"title": "Updated"}),
+        lambda: ada.put(task["id"], {}),
+        lambda: ada.patch(f"/{task['id']}/complete"),
+        lambda: ada.patch(f"/{task['id']}", json={"description": "More"}),
+    ]
+
+    def one_caller(first: int) -> list[datetime]:
+        return [updated_at(kinds[(first + turn) % 4]().json()["data"]) for turn in range(EACH)]
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        seen = list(threads.map(one_caller, range(THREADS)))
+    assert all(own == sorted(own) for own in seen)
+    everything = [moment for own in seen for moment in own]
+    assert len(set(everything)) == THREADS * EACH
+    assert min(everything) > updated_at(task)
+    assert updated_at(ada.get(f"/{task['id']}").json()["data"]) == max(everything)
+
+
+@pytest.mark.parametrize("completed", [True, False])
+def test_setting_completed_at_once_is_done_once(completed: bool, ada: Person) -> None:
+    task = ada.has("Set me")
+    if not completed:
+        ada.patch(f"/{task['id']}/complete")
+    answers = at_once(*[lambda: ada.patch(f"/{task['id']}/complete", json={"completed": completed})] * 32)
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["data"]["completed"] for answer in answers} == {completed}
+    assert len({answer.json()["data"]["updated_at"] for answer in answers}) == 1
+
+
+def test_of_concurrent_deletes_one_succeeds(ada: Person) -> None:
+    for _ in range(4):
+        task = ada.has("Delete me")
+        answers = at_once(*[partial(ada.delete, task["id"])] * 16)
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 404: 15}
+    assert ada.get().json()["data"] == []
+
+
+# --- two servers at once ---
 
 
 RACE = """
@@ -162,16 +182,6 @@ def test_two_starts_at_once_on_an_empty_database_both_come_up(pair: Pair, empty_
     assert sum(server.printed().count("schema brought from nothing") for server in pair.servers) == 1
 
 
-@pytest.fixture
-def people(pair: Pair) -> Iterator[tuple[Person, Person]]:
-    """Ada and Bob, on a server and a database of this module's own."""
-    url = servers.wait_until_up(pair.servers[0], "/ready").url
-    ada, bob = Person(url, "ada"), Person(url, "bob")
-    yield ada, bob
-    ada.client.close()
-    bob.client.close()
-
-
 # --- a commit that fails ---
 
 FAIL = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'the books do not balance'; END $$"
@@ -181,8 +191,7 @@ FOR EACH ROW EXECUTE FUNCTION fail()
 """
 
 
-def test_a_commit_that_fails_is_no_success(pair: Pair, people: tuple[Person, Person]) -> None:
-    ada, _ = people
+def test_a_commit_that_fails_is_no_success(pair: Pair, ada: Person, bob: Person) -> None:
     task = ada.has("Was there before")
     sql(pair.database_url, FAIL)
     sql(pair.database_url, AT_COMMIT)
@@ -239,10 +248,7 @@ async def timed(client: httpx.AsyncClient, person: Person, method: str, url: str
     return answer, time.monotonic() - began
 
 
-def test_others_are_served_or_refused_while_all_connections_are_blocked(
-    pair: Pair, people: tuple[Person, Person]
-) -> None:
-    ada, bob = people
+def test_others_are_served_or_refused_while_all_connections_are_blocked(pair: Pair, ada: Person, bob: Person) -> None:
     task = ada.has("Locked")
     bobs = bob.has("Not locked")
 
@@ -329,9 +335,8 @@ class Upload:
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
 @pytest.mark.parametrize(("caller", "statuses"), [("nobody", {401}), ("stranger", {403}), ("owner", {413})])
 def test_a_huge_body_costs_no_memory_and_no_database_call(
-    caller: str, statuses: set[int], chunked: bool, pair: Pair, people: tuple[Person, Person]
+    caller: str, statuses: set[int], chunked: bool, pair: Pair, ada: Person, bob: Person
 ) -> None:
-    ada, bob = people
     ada.get()  # warm
     tokens = {"nobody": "", "stranger": f"Authorization: Bearer {bob.token}\r\n"}
     token = tokens.get(caller, f"Authorization: Bearer {ada.token}\r\n")
@@ -346,8 +351,7 @@ def test_a_huge_body_costs_no_memory_and_no_database_call(
     assert upload.memory_bytes < 16 * 1024 * 1024
 
 
-def test_a_database_call_would_be_seen(pair: Pair, people: tuple[Person, Person]) -> None:
-    ada, _ = people
+def test_a_database_call_would_be_seen(pair: Pair, ada: Person, bob: Person) -> None:
     ada.get()
     before = database_calls(pair.database_url)
     ada.get()

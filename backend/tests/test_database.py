@@ -308,7 +308,7 @@ NEWEST = (tasks.NEWEST.created_at.isoformat(), tasks.NEWEST.id)
 
 
 @pytest.mark.parametrize("user", [BUSY, "user-7"])
-@pytest.mark.parametrize("limit", [PAGE + 1, None])
+@pytest.mark.parametrize("limit", [PAGE + 1, tasks.BATCH])
 @pytest.mark.parametrize(
     ("statement", "rest", "index"),
     [
@@ -318,7 +318,7 @@ NEWEST = (tasks.NEWEST.created_at.isoformat(), tasks.NEWEST.id)
     ],
 )
 def test_a_list_reads_its_index_in_order(
-    statement: str, rest: tuple[Any, ...], index: str, limit: int | None, user: str, crowded: str
+    statement: str, rest: tuple[Any, ...], index: str, limit: int, user: str, crowded: str
 ) -> None:
     plan = list(nodes(explain(crowded, statement, user, limit, *NEWEST, *rest)))
     assert [node["Index Name"] for node in plan if "Index Name" in node] == [index]

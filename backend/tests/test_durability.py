@@ -119,23 +119,39 @@ class Proxy:
 
     def __init__(self, socket_file: Path) -> None:
         self.socket_file = socket_file
-        self.port = servers.free_port()
         self.state = REFUSED
         self.doomed: set[Link] = set()
-        self._listener: socket.socket | None = None
         self._links: set[Link] = set()
+        self._held = self._hold(0)
+        self.port: int = self._held.getsockname()[1]
+        self._accepting: threading.Thread | None = None
 
     def become(self, state: str) -> None:
         self.doomed = set(self._links) if state == RESET_ONCE else set()
         self.state = state
-        if state == REFUSED and self._listener is not None:
-            self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener = None
+        if state == REFUSED and self._accepting is not None:
+            self._held.shutdown(socket.SHUT_RDWR)
+            self._accepting.join()
+            self._accepting = None
+            self._held = self._hold(self.port)
             for link in list(self._links):
                 link.close()
-        elif state != REFUSED and self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self.port))
-            threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+        elif state != REFUSED and self._accepting is None:
+            self._held.listen()
+            self._accepting = threading.Thread(target=self._accept, args=[self._held], daemon=True)
+            self._accepting.start()
+
+    def close(self) -> None:
+        self.become(REFUSED)
+        self._held.close()
+
+    @staticmethod
+    def _hold(port: int) -> socket.socket:
+        """The port is nobody else's, and refuses connections as long as nobody listens."""
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", port))
+        return held
 
     def _accept(self, listener: socket.socket) -> None:
         with listener, suppress(OSError):
@@ -214,7 +230,7 @@ def begun(cluster: embedded.Server, tmp_path_factory: pytest.TempPathFactory) ->
     server = servers.start(tmp_path_factory.mktemp("away"), NEON_DATABASE_URL=through)
     yield Place(proxy, server, url, {})
     server.stop()
-    proxy.become(REFUSED)
+    proxy.close()
     sql(cluster.url, "DROP DATABASE durability WITH (FORCE)")
 
 
@@ -355,16 +371,17 @@ WHERE application_name = 'todo-api' AND datname = current_database()
 
 
 def test_after_idle_connections_were_cut_reads_succeed_and_writes_never_answer_500(
-    database_url: str, ada: Person, bob: Person
+    there: Place, ada_there: Person
 ) -> None:
+    ada, url = ada_there, there.database_url
     task = ada.has("Still here")
     for wait_milliseconds in (0, 2000, 0, 2000):  # the request meets the cut, or comes when it is over
-        assert sql(database_url, CUT, wait_milliseconds)[0][0] >= 1
+        assert sql(url, CUT, wait_milliseconds)[0][0] >= 1
         assert ada.get(f"/{task['id']}").status_code == 200
-        assert sql(database_url, CUT, wait_milliseconds)[0][0] >= 1
-        written = bob.post({"title": "After the cut"})
+        assert sql(url, CUT, wait_milliseconds)[0][0] >= 1
+        written = ada.post({"title": "After the cut"})
         assert written.status_code == 201 or says_come_back(written)
-        assert bob.get().status_code == 200
+        assert ada.get().status_code == 200
 
 
 def test_a_column_added_to_the_live_table_disturbs_nobody(there: Place, ada_there: Person) -> None:
