@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from schemas import Check
 
 log = logging.getLogger("todo.database")
 
+PATIENCE_SECONDS = 5.0  # of the start: longer, and it goes on without the database
 RETRY_SECONDS = 1.0
 WRONG_ADDRESS = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -65,6 +67,7 @@ class Database:
         self.schema: migrate.Schema | None = None
         self._pool: Pool | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
 
     @property
     def pool(self) -> Pool:
@@ -73,12 +76,13 @@ class Database:
         return self._pool
 
     async def open(self) -> None:
-        """Return when it is ready, or known to be out of reach for now. SettingError if it never will be."""
-        try:
-            await self._prepare()
-        except OUT_OF_REACH as error:
-            log.warning("database: out of reach (%s: %s); trying again until it answers", type(error).__name__, error)
-            self._opening = asyncio.create_task(self._keep_trying())
+        """Return when it is ready, or has kept us waiting: then it is tried on. SettingError if it never will be."""
+        self._opening = asyncio.create_task(self._try_until_ready())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), PATIENCE_SECONDS)
+        self._tried.set()
+        if self._opening.done():
+            self._opening.result()
 
     async def checks(self) -> dict[str, Check]:
         """Whether the database answers now, and what is known of its schema and isolation."""
@@ -105,18 +109,20 @@ class Database:
         if self._pool is not None:
             await self._pool.close()
 
-    async def _keep_trying(self) -> None:
+    async def _try_until_ready(self) -> None:
         said = ""
-        while self._pool is None:
-            await asyncio.sleep(RETRY_SECONDS)
+        while True:
             try:
-                await self._prepare()
-            except OUT_OF_REACH:
-                continue
-            except (SettingError, asyncpg.PostgresError) as error:
+                return await self._prepare()
+            except (SettingError, asyncpg.PostgresError, *OUT_OF_REACH) as error:
+                if not self._tried.is_set() and not isinstance(error, OUT_OF_REACH):
+                    raise
                 if str(error) != said:
                     said = str(error)
-                    log.error("database: %s", error)
+                    log.warning("database: not ready (%s: %s); trying on", type(error).__name__, error)
+            finally:
+                self._tried.set()  # what is wrong from now on may pass: the server stays, and says 503
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _prepare(self) -> None:
         target = address(self.settings)

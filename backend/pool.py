@@ -19,7 +19,8 @@ log = logging.getLogger("todo.database")
 SIZE = 10
 WAIT_SECONDS = 2.0  # for a free connection; then 503
 CONNECT_SECONDS = 15.0  # a suspended Neon takes up to 10; it goes on while requests are told to come back
-LATE_MAX = 24  # attempts to connect that have taken longer than a request waits
+LATE_MAX = 24  # attempts to connect that take longer than PLACE_SECONDS
+PLACE_SECONDS = 1.0  # how long such an attempt keeps its place
 HEDGES = 2  # fresh ones beside them: where the network swallowed the first, these come through when it is back
 LIFETIME_SECONDS = 280.0  # below the 300 after which Neon suspends and cuts
 ANSWER_SECONDS = 2.0
@@ -220,7 +221,7 @@ class Pool:
         self._open += 1
         task = asyncio.create_task(connect(self.address, self._session_settings))
         self._connecting.add(task)
-        timer = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._give_up_place, task)
+        timer = asyncio.get_running_loop().call_later(PLACE_SECONDS, self._give_up_place, task)
         task.add_done_callback(lambda _: timer.cancel())
         task.add_done_callback(self._connected)
 

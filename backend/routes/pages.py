@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -49,14 +49,18 @@ SentHeaders = Mapping[bytes, bytes]
 
 
 class Resource:
-    """Bytes that stay the same while the process lives, compressed ahead, with their ETags."""
+    """Bytes that stay the same while the process lives, compressed once, with their ETags."""
 
     def __init__(self, body: bytes, content_type: bytes, cache_control: bytes, headers: Headers | None = None) -> None:
         self.content_type = content_type
         self.headers: Headers = [(b"cache-control", cache_control), (b"vary", b"Accept-Encoding"), *(headers or [])]
         self.body = body
-        self.zipped = gzip.compress(body, compresslevel=6, mtime=0)
         self.digest = sha256(body).hexdigest()[:16]
+
+    @cached_property
+    def zipped(self) -> bytes:
+        """Made when first asked for: 46 ms for the largest, which no start should wait for."""
+        return gzip.compress(self.body, compresslevel=6, mtime=0)
 
     def reply(self, sent: SentHeaders) -> Answer:
         """The bytes, or 304 to a client that has them."""

@@ -29,7 +29,7 @@ def database_url(cluster: embedded.Server) -> str:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[servers.Running]:
     with servers.running(tmp_path_factory.mktemp("server"), NEON_DATABASE_URL=database_url) as started:
-        yield started
+        yield servers.wait_until_up(started, "/ready")
 
 
 @pytest.fixture
