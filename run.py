@@ -173,8 +173,8 @@ def read(file: Path) -> str:
 @contextmanager
 def only_one_at_a_time() -> Iterator[None]:
     """Held while installing; the system lets go of it when this process ends, however it ends."""
-    if VENV.is_dir() and any(VENV.iterdir()) and not (LOCK.exists() or (VENV / "pyvenv.cfg").exists()):
-        raise SetupError(f"{VENV} holds something that is not a Python environment; set TODO_VENV to another path.")
+    if VENV.is_dir() and any(VENV.iterdir()) and not LOCK.exists():
+        raise SetupError(f"{VENV} was not made by run.py; remove it, or set TODO_VENV to another path.")
     VENV.mkdir(parents=True, exist_ok=True)
     with LOCK.open("a") as file:
         os.set_inheritable(file.fileno(), True)  # should we be killed, the installer still holds it

@@ -24,6 +24,7 @@ from pool import OUT_OF_REACH
 
 OPENAPI_FILE = Path(__file__).resolve().parent / "openapi.json"
 SECONDS_PER_HOUR = 3600
+MOST_HOURS = 24 * 366
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +48,7 @@ def serve(options: argparse.Namespace) -> None:
     logs.configure(settings.production)
     _check_port(settings.host, settings.port)
     address = database.address(settings)
+    os.environ.update(HOST=settings.host, PORT=str(settings.port))  # for the processes that answer
     if settings.database_url is None:
         os.environ["NEON_DATABASE_URL"] = address.url
     base = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
@@ -57,7 +59,8 @@ def serve(options: argparse.Namespace) -> None:
     ]
     if settings.database_url is None:
         banner.append(f"  tasks are in   {_shown(settings.data_dir / 'postgres')} (an embedded PostgreSQL)")
-    print("\n".join(banner), file=sys.stderr, flush=True)
+    if not settings.production:  # there, stderr is one JSON object a line
+        print("\n".join(banner), file=sys.stderr, flush=True)
     server.run(settings, workers=options.workers, reload=options.reload)
 
 
@@ -69,6 +72,10 @@ def token(options: argparse.Namespace) -> None:
         return
     if options.user is None:
         raise SettingError("todo token needs --user ID to mint a token, or --inspect TOKEN to explain one.")
+    if not 1 <= len(options.user) <= auth.SUBJECT_MAX or not options.user.isprintable():
+        raise SettingError(f"--user must be 1 to {auth.SUBJECT_MAX} printable characters.")
+    if not 0 < options.hours <= MOST_HOURS:
+        raise SettingError(f"--hours must be more than 0 and at most {MOST_HOURS}.")
     if not settings.secret:
         raise SettingError("BETTER_AUTH_SECRET is not set; a token is signed with it.")
     now = int(time.time())
@@ -95,6 +102,9 @@ async def _inspect(token: str, settings: config.Settings) -> None:
 
 def migrate_schema(options: argparse.Namespace) -> None:
     if options.sql:
+        known = migrate.versions()
+        if options.sql not in ("base", *known):
+            raise SettingError(f"todo migrate --sql starts from a version: base, {', '.join(known)}.")
         print(migrate.script(options.sql if options.sql != "base" else None))
         return
     settings = config.load()
@@ -125,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("serve", help="run the server")
     command.add_argument("--host", help="address to listen on (HOST; 127.0.0.1)")
     command.add_argument("--port", type=int, help="port to listen on (PORT; 8000)")
-    command.add_argument("--workers", type=int, default=1, help="processes that answer requests (1)")
+    command.add_argument(
+        "--workers", type=int, choices=range(1, 65), default=1, metavar="N", help="processes that answer requests (1)"
+    )
     command.add_argument("--reload", action="store_true", help="restart when the code changes")
     command.set_defaults(run=serve)
 
@@ -153,7 +165,9 @@ def _check_port(host: str, port: int) -> None:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, socket.gaierror | UnicodeError):
+            raise SettingError(f"HOST {host} is no address of this machine; try 127.0.0.1 or 0.0.0.0.") from None
         reason = (
             "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import logging
 import os
 import re
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
     @classmethod
     def _example_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and value.strip() in EXAMPLE_VALUES else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _same_from_every_folder(cls, value: Path) -> Path:
+        return (BACKEND.parent / value.expanduser()).resolve()
 
     @property
     def production(self) -> bool:
@@ -147,7 +153,7 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         raise SettingError(_sentence(error)) from None
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OSError):
         raise SettingError("backend/.env cannot be read: it must be a text file in UTF-8.") from None
     _check(settings)
     return settings
@@ -172,7 +178,7 @@ def _origin(variable: str, url: str) -> str:
             f"{variable} must name each origin, like https://app.example.com; '*' would let any site in."
         )
     found = _URL.fullmatch(url)
-    if found is None or int(found["port"] or 0) > 65535:
+    if found is None or int(found["port"] or 0) > 65535 or not _is_host(found["host"]):
         wanted = _EXAMPLES.get(variable, "an origin like https://app.example.com or http://localhost:3000")
         raise SettingError(f"{variable} must be {wanted}.")
     scheme, host, port, path = found["scheme"].lower(), found["host"].lower(), found["port"], found["path"]
@@ -182,6 +188,13 @@ def _origin(variable: str, url: str) -> str:
     elif variable == "CORS_ORIGINS" and path:
         raise SettingError(f"CORS_ORIGINS has a path behind {origin}; an origin has none.")
     return origin
+
+
+def _is_host(name: str) -> bool:
+    try:
+        return not name.startswith("[") or bool(ipaddress.IPv6Address(name[1:-1]))
+    except ValueError:
+        return False
 
 
 def _check(settings: Settings) -> None:
@@ -250,8 +263,3 @@ def development_secret(path: Path) -> bytes:
     finally:
         draft.unlink()
     return path.read_bytes()
-
-
-def redact(url: str) -> str:
-    """A database URL that can be printed: without user, password and parameters."""
-    return re.sub(r"^(\w+://)(?:[^/@]*@)?([^?]*).*$", r"\1\2", url)

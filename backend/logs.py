@@ -73,7 +73,7 @@ def _access_readable(scope: Scope, request_id: str, status: int, seconds: float)
     path = route.path if route is not None else (scope.get("raw_path") or b"-").decode("latin-1").partition("?")[0]
     if len(path) > RAW_PATH_MAX and route is None:
         path = f"{path[:RAW_PATH_MAX]}…"
-    request = _escape(f"{scope['method']} {path}")
+    request = _escape(_scrub(f"{scope['method']} {path}"))
     _write(f"{request} {status or 'client left'} {seconds * 1000:.1f} ms\n")
 
 

@@ -18,7 +18,14 @@ MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 VERSION_TABLE = "todo_schema_version"
 LOCK = 0x70D0_A91  # any number that nobody else takes
 ROLE = "todo_app"  # NOLOGIN, neither owner nor BYPASSRLS: requests run as this one
-HEAD = max(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def versions() -> list[str]:
+    """Oldest first; a migration's file name starts with its version."""
+    return sorted(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+HEAD = versions()[-1]
 
 
 @dataclass(frozen=True)
@@ -90,13 +97,17 @@ async def _may_take_role(session: Session) -> bool:
 
 
 async def _is_restricted(session: Session, role: str | None) -> bool:
-    """Proof, not belief: with row_security off, a query that policies apply to must fail with 42501."""
+    """Proof, not belief: with row_security off, a query that policies apply to must fail, and with it on must not."""
+    return await _may_read(session, role, "on") and not await _may_read(session, role, "off")
+
+
+async def _may_read(session: Session, role: str | None, row_security: str) -> bool:
     try:
         async with session.transaction():
             if role:
                 await session.execute(f"SET LOCAL ROLE {role}")
-            await session.execute("SET LOCAL row_security = off")
+            await session.execute(f"SET LOCAL row_security = {row_security}")
             await session.execute("SELECT 1 FROM tasks LIMIT 1")
-    except asyncpg.InsufficientPrivilegeError as refusal:
-        return "row-level security" in str(refusal)
-    return False
+    except asyncpg.InsufficientPrivilegeError:
+        return False
+    return True

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import multiprocessing
+import os
 import re
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -60,13 +63,27 @@ def run(settings: config.Settings, workers: int = 1, reload: bool = False) -> No
 
 def load() -> ASGIApp:
     """What every serving process runs, workers and reloads included: logs first, then `main:app`."""
-    settings = config.Settings()  # checked by whoever called run
+    _end_with_parent()
+    settings = config.load()
     logs.configure(settings.production)
     Protocol.refuse = Front(_refuse, (), settings.allowed_origins, logs.access(settings.production))
     _second_signal_ends()
     from main import app
 
     return app
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed stops too, instead of holding the port against the next start."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def _second_signal_ends() -> None:
@@ -96,10 +113,14 @@ class Line:
     body, so that an answer is one system call and one packet: uvicorn writes two.
     """
 
-    __slots__ = ("_transport_write", "close", "get_extra_info", "head", "is_closing", "pause_reading", "resume_reading")
+    __slots__ = (
+        *("_gone", "_transport_write", "close", "get_extra_info"),
+        *("head", "is_closing", "pause_reading", "resume_reading"),
+    )
 
     def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
         self.head = b""
+        self._gone = transport.is_closing
         self._transport_write = transport.write
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
@@ -113,7 +134,8 @@ class Line:
         elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
             self.head = data
             return
-        self._transport_write(data)
+        if not self._gone():  # the client may have left before its pipelined requests were answered
+            self._transport_write(data)
 
     def flush(self) -> None:
         if self.head:

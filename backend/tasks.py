@@ -116,16 +116,13 @@ BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
     RETURN QUERY
         UPDATE tasks AS t SET
-            completed = NOT t.completed,
-            updated_at = greatest(clock_timestamp(), t.updated_at + interval '1 microsecond')
-        WHERE user_id = p_user_id AND t.id = p_id AND t.completed IS DISTINCT FROM p_completed
+            completed = coalesce(p_completed, NOT t.completed),
+            updated_at = CASE
+                WHEN t.completed = p_completed THEN t.updated_at
+                ELSE greatest(clock_timestamp(), t.updated_at + interval '1 microsecond')
+            END
+        WHERE user_id = p_user_id AND t.id = p_id
         RETURNING t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at;
-    IF NOT FOUND THEN
-        RETURN QUERY
-            SELECT t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at
-            FROM tasks AS t
-            WHERE user_id = p_user_id AND t.id = p_id;
-    END IF;
 END $$
 """
 

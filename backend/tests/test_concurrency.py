@@ -356,3 +356,13 @@ def test_a_database_call_would_be_seen(pair: Pair, ada: Person, bob: Person) -> 
     before = database_calls(pair.database_url)
     ada.get()
     assert database_calls(pair.database_url) != before
+
+
+def test_setting_while_others_toggle_says_what_was_set(ada: Person) -> None:
+    task = ada.has("Set and toggled")
+    with ThreadPoolExecutor(6) as threads:
+        toggles = [threads.submit(ada.patch, f"/{task['id']}/complete") for _ in range(150)]
+        sets = [threads.submit(ada.patch, f"/{task['id']}/complete", json={"completed": True}) for _ in range(300)]
+    assert all(toggle.result().status_code == 200 for toggle in toggles)
+    said = {(answer.json()["message"], answer.json()["data"]["completed"]) for answer in (one.result() for one in sets)}
+    assert said == {("Task marked as completed", True)}

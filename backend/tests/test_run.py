@@ -178,8 +178,19 @@ def test_the_environment_can_be_elsewhere(project: Project, tmp_path: Path) -> N
 def test_a_folder_with_something_else_in_it_is_left_alone(project: Project) -> None:
     code, _, errors = project.run(TODO_VENV=str(project.root))
     assert code == 1
-    assert errors.endswith("holds something that is not a Python environment; set TODO_VENV to another path.")
+    assert errors.endswith("was not made by run.py; remove it, or set TODO_VENV to another path.")
     assert (project.root / "backend").exists()
+
+
+def test_an_environment_that_somebody_else_made_is_left_alone(project: Project) -> None:
+    theirs = project.root / "theirs"
+    theirs.mkdir()
+    (theirs / "pyvenv.cfg").write_text("home = /usr\n")
+    (theirs / "precious.txt").write_text("x")
+    code, _, errors = project.run(TODO_VENV=str(theirs))
+    assert code == 1
+    assert "was not made by run.py" in errors
+    assert (theirs / "precious.txt").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(project: Project) -> None:

@@ -64,7 +64,6 @@ class Door(APIRoute):
         return all(own == asked if own else asked for own, asked in zip(self.template, path, strict=True))
 
     async def open(self, scope: Scope, path: tuple[str, ...], receive: Receive, send: Send) -> None:
-        scope["route"] = self
         arguments: dict[str, Any] = {}
         request = HTTPConnection(scope)
         if not self.public:

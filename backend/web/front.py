@@ -88,18 +88,21 @@ class Front:
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send, origin: bytes | None) -> None:
         method = scope["method"]
-        if method == "OPTIONS" and origin is not None and b"access-control-request-method" in scope["headers_by_name"]:
-            await self._preflight(scope, origin)(scope, receive, send)
-            return
-        bodies.check_declared_length(scope["headers_by_name"])
         path = segments(scope)
+        preflight = method == "OPTIONS" and b"access-control-request-method" in scope["headers_by_name"]
+        if not preflight:
+            bodies.check_declared_length(scope["headers_by_name"])
         allow: list[str] = []
         for door in self.doors:
             if door.leads_to(path):
+                scope["route"] = door  # for the log, which shows templates, not paths
                 if method in door.answers:
                     await door.open(scope, path, receive, send)
                     return
                 allow += door.answers
+        if preflight and origin is not None:
+            await self._preflight(scope, origin)(scope, receive, send)
+            return
         if allow:
             raise MethodNotAllowed([name for name in METHODS if name in allow])
         await self.app(scope, receive, send)

@@ -369,3 +369,9 @@ def test_production_fetches_keys_over_tls_only(load: Load) -> None:
     }
     assert refusal(load, **settings, AUTH_JWKS_URL="http://app.example.com/jwks").startswith("AUTH_JWKS_URL")
     load(**settings, AUTH_JWKS_URL="http://127.0.0.1:3000/api/auth/jwks")
+
+
+def test_a_relative_data_folder_is_the_same_from_everywhere(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert load(DATA_DIR="data/here").data_dir == config.BACKEND.parent / "data" / "here"
+    assert load(DATA_DIR="~/todo").data_dir == Path.home() / "todo"
