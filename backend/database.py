@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import math
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 import asyncpg
 from starlette.requests import HTTPConnection
@@ -18,7 +20,7 @@ import dsn
 import embedded
 import migrate
 from errors import SettingError, Unavailable
-from pool import OUT_OF_REACH, Pool, Row
+from pool import OUT_OF_REACH, Pool, Row, Transaction
 from schemas import Check
 
 log = logging.getLogger("todo.database")
@@ -33,20 +35,34 @@ WRONG_ADDRESS = (
 )
 
 
+class Actor(NamedTuple):
+    """Who makes a change. A `user` is named by the token's `sub`."""
+
+    kind: str
+    id: str
+
+
 class OwnerDatabase:
-    """The database as one user may see it: every statement gets that user as its $1."""
+    """The database as one user may see it: every statement gets that user as its $1.
 
-    __slots__ = ("_pool", "owner")
+    A write also gets what the change log notes: the actor's kind and id as $2 and $3, and as $4 the group, which all
+    changes made through one OwnerDatabase share.
+    """
 
-    def __init__(self, pool: Pool, owner: str) -> None:
-        self._pool = pool
+    __slots__ = ("_via", "actor", "group_id", "owner")
+
+    def __init__(self, via: Pool | Transaction, owner: str, actor: Actor | None = None) -> None:
+        self._via = via
         self.owner = owner
+        self.actor = actor or Actor("user", owner)
+        self.group_id: UUID | None = None
 
     async def read(self, sql: str, *arguments: Any) -> list[Row]:
-        return await self._pool.read(sql, self.owner, *arguments)
+        return await self._via.read(sql, self.owner, *arguments)
 
     async def write(self, sql: str, *arguments: Any) -> list[Row]:
-        return await self._pool.write(sql, self.owner, *arguments)
+        self.group_id = self.group_id or uuid4()
+        return await self._via.write(sql, self.owner, *self.actor, self.group_id, *arguments)
 
 
 def get_database(request: HTTPConnection) -> Database:
@@ -55,8 +71,9 @@ def get_database(request: HTTPConnection) -> Database:
 
 
 def get_db(request: HTTPConnection) -> OwnerDatabase:
-    """The database of the user whom `get_current_user` has found."""
-    return OwnerDatabase(get_database(request).pool, request.scope["user_id"])
+    """The database of the user whom `get_current_user` has found; in the request's transaction, if it has begun one."""
+    via = request.scope.get("transaction") or get_database(request).pool
+    return OwnerDatabase(via, request.scope["user_id"])
 
 
 class Database:
@@ -74,6 +91,11 @@ class Database:
         if self._pool is None:
             raise Unavailable("The database is not ready yet; try again shortly")
         return self._pool
+
+    @property
+    def used_at(self) -> float:
+        """When a session was last used, in monotonic seconds."""
+        return -math.inf if self._pool is None else self._pool.used_at
 
     async def open(self) -> None:
         """Return when it is ready, or has kept us waiting: then it is tried on. SettingError if it never will be."""

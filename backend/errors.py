@@ -92,6 +92,33 @@ class MethodNotAllowed(ApiError):
         super().__init__(f"Method not allowed; this path answers {methods}", {"Allow": methods})
 
 
+class PreconditionFailed(ApiError):
+    """`If-Match` names another version than the current one (RFC 9110 section 13.1.1); nothing was done."""
+
+    status, code = 412, "PRECONDITION_FAILED"
+
+    def __init__(self, current: Mapping[str, Any] | None = None) -> None:
+        now = f"it is now at version {current['version']}" if current else "something was written since"
+        super().__init__(f"If-Match does not match, {now}; read it again, and decide anew")
+        self.current = current
+
+    def members(self) -> dict[str, Any]:
+        return {"data": self.current}
+
+
+class IdempotencyInProgress(ApiError):
+    status, code = 409, "IDEMPOTENCY_IN_PROGRESS"
+    sentence = "A request with this Idempotency-Key is still running; send the same again to get its answer"
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class IdempotencyKeyReused(ApiError):
+    status, code = 422, "IDEMPOTENCY_KEY_REUSED"
+    sentence = "This Idempotency-Key was used for another request; a new request needs a new key"
+
+
 class PayloadTooLarge(ApiError):
     status, code = 413, "PAYLOAD_TOO_LARGE"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 import auth
 import config
 import logs
+import retention
 from database import Database
 from errors import SettingError
 from routes import pages, system, tasks
@@ -42,6 +44,7 @@ def create_app(settings: config.Settings) -> FastAPI:
         await database.open()
         verifier = auth.verifier(settings)
         per_minute = settings.requests_per_minute
+        cleaning = asyncio.create_task(retention.keep_clean(database))
         yield {
             "database": database,
             "keys": verifier.keys,
@@ -49,6 +52,7 @@ def create_app(settings: config.Settings) -> FastAPI:
             "cursors": Cursors(settings.cursor_key),
             "limiter": RateLimiter(per_minute) if per_minute else None,
         }
+        cleaning.cancel()
         await database.close()
 
     app = TodoAPI(

@@ -18,6 +18,8 @@ MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 VERSION_TABLE = "todo_schema_version"
 LOCK = 0x70D0_A91  # any number that nobody else takes
 ROLE = "todo_app"  # NOLOGIN, neither owner nor BYPASSRLS: requests run as this one
+RETENTION_ROLE = "todo_retention"  # the same, and sees nothing but what has expired: retention.py runs as this one
+ISOLATED = ("tasks", "change_counters", "changes", "idempotency_keys")  # each with rows that are one user's alone
 
 
 def versions() -> list[str]:
@@ -98,16 +100,19 @@ async def _may_take_role(session: Session) -> bool:
 
 async def _is_restricted(session: Session, role: str | None) -> bool:
     """Proof, not belief: with row_security off, a query that policies apply to must fail, and with it on must not."""
-    return await _may_read(session, role, "on") and not await _may_read(session, role, "off")
+    for table in ISOLATED:
+        if not await _may_read(session, role, table, "on") or await _may_read(session, role, table, "off"):
+            return False
+    return True
 
 
-async def _may_read(session: Session, role: str | None, row_security: str) -> bool:
+async def _may_read(session: Session, role: str | None, table: str, row_security: str) -> bool:
     try:
         async with session.transaction():
             if role:
                 await session.execute(f"SET LOCAL ROLE {role}")
             await session.execute(f"SET LOCAL row_security = {row_security}")
-            await session.execute("SELECT 1 FROM tasks LIMIT 1")
+            await session.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608  # a constant
     except asyncpg.InsufficientPrivilegeError:
         return False
     return True

@@ -7,13 +7,13 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import asyncpg
 
 from dsn import Address
-from errors import Unavailable
+from errors import ApiError, Unavailable
 
 log = logging.getLogger("todo.database")
 
@@ -30,6 +30,7 @@ WARNING_INTERVAL_SECONDS = 60.0
 SETTINGS = {"statement_timeout": "10s", "lock_timeout": "1500ms", "idle_in_transaction_session_timeout": "10s"}
 
 Row = Mapping[str, Any]
+Result = TypeVar("Result")
 
 ROLLED_BACK = (  # nothing happened, so the statement may be sent again
     asyncpg.SerializationError,
@@ -45,6 +46,7 @@ OUT_OF_REACH = (
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby after a failover
 )
+BETWEEN_STATEMENTS = (asyncpg.PostgresError, ApiError)  # the server has answered; or an operation has, with a refusal
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
@@ -60,14 +62,36 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no typ
         return time.monotonic() - self.born > LIFETIME_SECONDS
 
     def is_ready_after(self, error: BaseException) -> bool:
-        """Whether the server has answered with `error` and waits for the next statement, outside any transaction."""
-        if not isinstance(error, asyncpg.PostgresError) or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        """Whether the server waits for the next statement after `error`, outside any transaction."""
+        if not isinstance(error, BETWEEN_STATEMENTS) or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             return False  # a time-out, a cancellation, arguments that were never sent; or no longer the primary
         return not self.is_closed() and not self.is_in_transaction()
 
 
+class Transaction:
+    """Statements that are committed together or not at all. Their errors come as the database raises them."""
+
+    __slots__ = ("_prepares", "_session")
+
+    def __init__(self, session: Session, prepares: bool) -> None:
+        self._session = session
+        self._prepares = prepares
+
+    async def read(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
+        """The rows of a statement. Prepared once a session; behind a pooler the next may meet another server."""
+        session = self._session
+        if not self._prepares:
+            return await session.fetch(sql, *arguments, timeout=seconds)  # type: ignore[no-any-return]
+        statement = session.statements.get(sql)
+        if statement is None:
+            statement = session.statements[sql] = await session.prepare(sql, timeout=seconds)
+        return await statement.fetch(*arguments, timeout=seconds)  # type: ignore[no-any-return]
+
+    write = read
+
+
 class Pool:
-    """Runs one statement at a time, each in a transaction of its own, as the restricted role.
+    """Runs statements as the restricted role: one, in a transaction of its own, or several in one transaction.
 
     On a direct connection the session has the role, and the statement is the transaction: one round trip. Behind a
     transaction pooler nothing may stay in the session, so BEGIN, role and limits go first and COMMIT last.
@@ -85,17 +109,24 @@ class Pool:
         self._late: set[asyncio.Task[Session]] = set()  # still connecting, but their places were given up
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.used_at = time.monotonic()
         limits = {**SETTINGS, **({"role": role} if role else {})}
-        self._begin = "BEGIN;" + "".join(f"SET LOCAL {name} = '{value}';" for name, value in limits.items())
+        local = "".join(f"SET LOCAL {name} = '{value}';" for name, value in limits.items())
+        self._begin = f"BEGIN;{local}" if address.pooled else "BEGIN"
         self._session_settings = {} if address.pooled else {**limits, "jit": "off"}
 
     async def read(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
         """The rows of a statement that changes nothing; sent once more if its connection turns out to be cut."""
-        return await self._fetch(sql, arguments, seconds, again_if_cut=True)
+        return await self._attempt(lambda session: self._one(session, sql, arguments, seconds), again_if_cut=True)
 
     async def write(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
         """The rows of a statement that changes something, committed. Sent again only after a rollback."""
-        return await self._fetch(sql, arguments, seconds, again_if_cut=False)
+        return await self._attempt(lambda session: self._one(session, sql, arguments, seconds), again_if_cut=False)
+
+    async def transaction(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """What `work` returns, committed with all that it wrote; nothing is where it raises. Run again only after a
+        rollback, from its beginning."""
+        return await self._attempt(lambda session: self._together(session, work), again_if_cut=False)
 
     async def close(self) -> None:
         """Refuse who waits, and close what is idle. What is still in use closes when it is given back."""
@@ -108,11 +139,11 @@ class Pool:
         while leaving := self._connecting | self._late | self._closing:
             await asyncio.wait(leaving)
 
-    async def _fetch(self, sql: str, arguments: tuple[Any, ...], seconds: float, again_if_cut: bool) -> list[Row]:
+    async def _attempt(self, run: Callable[[Session], Awaitable[Result]], again_if_cut: bool) -> Result:
         for attempt in range(1, ATTEMPTS + 1):
             session = self._free() or await self._wait()
             try:
-                return await self._run(session, sql, arguments, seconds)
+                return await _use(session, run)
             except ROLLED_BACK as error:
                 session.statements.clear()
                 if attempt == ATTEMPTS:
@@ -125,33 +156,23 @@ class Pool:
                 self._give_back(session)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _run(self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[Row]:
-        try:
-            if self.address.pooled:
-                return await self._run_pooled(session, sql, arguments, seconds)
-            statement = session.statements.get(sql)
-            if statement is None:
-                statement = session.statements[sql] = await session.prepare(sql, timeout=seconds)
-            rows: list[Row] = await statement.fetch(*arguments, timeout=seconds)
-            return rows
-        except BaseException as error:
-            if isinstance(error, asyncpg.InterfaceError) and session.is_closed():
-                raise ConnectionResetError("the session was cut between two statements") from None
-            session.usable = session.is_ready_after(error)
-            raise
+    async def _one(self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[Row]:
+        if self.address.pooled:
+            return await self._together(session, lambda begun: begun.read(sql, *arguments, seconds=seconds))
+        return await Transaction(session, prepares=True).read(sql, *arguments, seconds=seconds)
 
-    async def _run_pooled(self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[Row]:
+    async def _together(self, session: Session, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         try:
-            await session.execute(self._begin, timeout=seconds)
-            rows: list[Row] = await session.fetch(sql, *arguments, timeout=seconds)
-            done = await session.execute("COMMIT", timeout=seconds)
-        except asyncpg.PostgresError:
+            await session.execute(self._begin, timeout=ANSWER_SECONDS)
+            result = await work(Transaction(session, prepares=not self.address.pooled))
+            done = await session.execute("COMMIT", timeout=ANSWER_SECONDS)
+        except BETWEEN_STATEMENTS:
             if not session.is_closed() and session.is_in_transaction():
-                await session.execute("ROLLBACK", timeout=seconds)
+                await session.execute("ROLLBACK", timeout=ANSWER_SECONDS)
             raise
         if done != "COMMIT":  # what PostgreSQL answers to the COMMIT of a transaction that has failed
             raise asyncpg.InternalClientError(f"COMMIT was answered by {done}")
-        return rows
+        return result
 
     def _free(self) -> Session | None:
         while self._idle:
@@ -185,6 +206,7 @@ class Pool:
             self._give_back(waiter.result())
 
     def _give_back(self, session: Session) -> None:
+        self.used_at = time.monotonic()
         if session.is_closed():
             self._open -= 1
             self._connect_if_wanted()
@@ -254,6 +276,16 @@ class Pool:
     def _refuse_waiting(self, sentence: str) -> None:
         while (waiter := self._next_waiting()) is not None:
             waiter.set_exception(Unavailable(sentence))
+
+
+async def _use(session: Session, run: Callable[[Session], Awaitable[Result]]) -> Result:
+    try:
+        return await run(session)
+    except BaseException as error:
+        if isinstance(error, asyncpg.InterfaceError) and session.is_closed():
+            raise ConnectionResetError("the session was cut between two statements") from None
+        session.usable = session.is_ready_after(error)
+        raise
 
 
 async def connect(address: Address, settings: Mapping[str, str] | None = None) -> Session:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +20,7 @@ WHITE_SPACE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def _wrong(sentence: str) -> PydanticCustomError:
@@ -59,6 +61,12 @@ def _description(value: Any) -> str | None:
     return value
 
 
+def _uid(value: Any) -> UUID:
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise _wrong("Uid must be a UUID, such as 3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e")
+    return UUID(value)
+
+
 def _completed(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _wrong("Completed must be true or false")
@@ -91,6 +99,7 @@ Description = Annotated[
     WithJsonSchema({"type": ["string", "null"], "maxLength": DESCRIPTION_MAX}),
 ]
 Completed = Annotated[bool, BeforeValidator(_completed)]
+Uid = Annotated[UUID | None, BeforeValidator(_uid), WithJsonSchema({"type": "string", "format": "uuid"})]
 Filter = Annotated[Literal["all", "pending", "completed"], BeforeValidator(_filter)]
 Limit = Annotated[
     int | None, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
@@ -109,6 +118,7 @@ class TaskCreate(Body):
 
     title: Title
     description: Description = None
+    uid: Uid = Field(default_factory=lambda: None, description="Yours to choose, so that sending it again is safe")
 
 
 class TaskUpdate(Body):
@@ -159,6 +169,9 @@ class Task(BaseModel):
                     "completed": False,
                     "created_at": "2026-01-12T10:00:00.123456Z",
                     "updated_at": "2026-01-12T10:00:00.123456Z",
+                    "uid": "3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e",
+                    "version": 12,
+                    "completed_at": None,
                 }
             ]
         }
@@ -171,6 +184,9 @@ class Task(BaseModel):
     completed: bool
     created_at: datetime = Field(description="UTC, RFC 3339")
     updated_at: datetime = Field(description="UTC, RFC 3339; never repeats and never goes back")
+    uid: UUID = Field(description="The same on every device; chosen by the client, or by the server")
+    version: int = Field(ge=1, description="The number of the user's change that made it so; also its `ETag`")
+    completed_at: datetime | None = Field(description="UTC, RFC 3339; null while it is not completed")
 
 
 class TaskResponse(BaseModel):
@@ -206,6 +222,7 @@ class ErrorResponse(BaseModel):
     detail: str = Field(description="The same as `error`")
     errors: list[FieldProblem] = Field(default_factory=list, description="400: one for each problem")
     reason: str = Field(default_factory=str, description="401: why the token does not count")
+    data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
 
 
 class ProblemDetails(BaseModel):
@@ -218,6 +235,7 @@ class ProblemDetails(BaseModel):
     code: str = Field(description="A constant for a program")
     errors: list[FieldProblem] = Field(default_factory=list, description="400: one for each problem")
     reason: str = Field(default_factory=str, description="401: why the token does not count")
+    data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
 
 
 class Health(BaseModel):

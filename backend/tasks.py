@@ -6,31 +6,44 @@ round trip: a read in its `scope`, a write inside its function (an UPDATE joined
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from pydantic_core import to_json
 
 from database import OwnerDatabase
-from errors import NotFound
+from errors import NotFound, PreconditionFailed
 from pool import Row
 
 Filter = Literal["all", "pending", "completed"]
+Task = dict[str, Any]
+Versions = list[int] | None  # those that a task may have to be written; None: any
 
 BATCH = 5_000  # rows of one statement: a longer list takes several, so that each has its answer in time
 
 GET = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
 SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, user_id, title, description, completed, created_at, updated_at
+    SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
     FROM tasks
     WHERE user_id = scope.user_id AND id = $2
     OFFSET 0
 ) AS task
 """
 
+# Of the rows of a list, the first is the list's own: its `version` is the number of the user's last change.
+
 LIST = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
+SELECT NULL::bigint AS id, NULL AS user_id, NULL AS title, NULL AS description, NULL::boolean AS completed,
+       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL::uuid AS uid,
+       (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS version, NULL::timestamptz AS completed_at
+FROM scope
+UNION ALL
 SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, user_id, title, description, completed, created_at, updated_at
+    SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
     FROM tasks
     WHERE user_id = scope.user_id AND (created_at, id) < ($3, $4)
     ORDER BY created_at DESC, id DESC
@@ -40,8 +53,13 @@ SELECT task.* FROM scope CROSS JOIN LATERAL (
 
 LIST_BY_COMPLETED = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
+SELECT NULL::bigint AS id, NULL AS user_id, NULL AS title, NULL AS description, NULL::boolean AS completed,
+       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL::uuid AS uid,
+       (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS version, NULL::timestamptz AS completed_at
+FROM scope
+UNION ALL
 SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, user_id, title, description, completed, created_at, updated_at
+    SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
     FROM tasks
     WHERE user_id = scope.user_id AND completed = $5 AND (created_at, id) < ($3, $4)
     ORDER BY created_at DESC, id DESC
@@ -50,94 +68,157 @@ SELECT task.* FROM scope CROSS JOIN LATERAL (
 """
 
 CREATE = """
-SELECT id, user_id, title, description, completed, created_at, updated_at FROM create_task($1, $2, $3)
+SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+FROM create_task($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 UPDATE = """
-SELECT id, user_id, title, description, completed, created_at, updated_at FROM update_task($1, $2, $3, $4, $5, $6)
-"""
-
-COMPLETE = """
-SELECT id, user_id, title, description, completed, created_at, updated_at FROM complete_task($1, $2, $3)
+SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+FROM update_task($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 DELETE = """
-SELECT id FROM delete_task($1, $2)
+SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+FROM delete_task($1, $2, $3, $4, $5, $6)
 """
 
-# The functions name their columns: `SETOF tasks` would break in the moment in which a migration adds one.
+# Each function first locks the user's change counter: from there on nobody else writes this user's tasks. The row it
+# returns is the task as it now is, `applied` or not. Columns are named: `SETOF tasks` would break in the moment in
+# which a migration adds one.
 
-CREATE_FUNCTION = """
-CREATE OR REPLACE FUNCTION create_task(p_user_id text, p_title text, p_description text)
-RETURNS TABLE (
-    id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz
-) LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
+TASK_FIELDS_FUNCTION = """
+CREATE OR REPLACE FUNCTION task_fields(task tasks) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY INVOKER AS $$
 BEGIN
-    PERFORM set_config('app.user_id', p_user_id, true);
-    RETURN QUERY
-        INSERT INTO tasks AS t (user_id, title, description)
-        VALUES (p_user_id, p_title, p_description)
-        RETURNING t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at;
+    RETURN jsonb_build_object(
+        'uid', task.uid, 'title', task.title, 'description', task.description, 'completed', task.completed,
+        'completed_at', to_char(task.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    );
 END $$
 """
 
-UPDATE_FUNCTION = """
-CREATE OR REPLACE FUNCTION update_task(
-    p_user_id text, p_id bigint, p_title text, p_completed boolean, p_sets_description boolean, p_description text
+CREATE_TASK_FUNCTION = """
+CREATE OR REPLACE FUNCTION create_task(
+    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
+    p_if_match bigint[], p_uid uuid, p_title text, p_description text
 )
 RETURNS TABLE (
-    id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz
+    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
+    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
 ) LANGUAGE plpgsql SECURITY INVOKER AS $$
 #variable_conflict use_column
+DECLARE
+    change record;
+    task tasks;
+    v_applied boolean := false;
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
-    RETURN QUERY
-        UPDATE tasks AS t SET
-            title = coalesce(p_title, t.title),
-            completed = coalesce(p_completed, t.completed),
-            description = CASE WHEN p_sets_description THEN p_description ELSE t.description END,
-            updated_at = greatest(clock_timestamp(), t.updated_at + interval '1 microsecond')
-        WHERE user_id = p_user_id AND t.id = p_id
-        RETURNING t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at;
+    change := next_change(p_user_id);
+    IF p_uid IS NOT NULL THEN
+        SELECT * INTO task FROM tasks AS t WHERE user_id = p_user_id AND t.uid = p_uid;
+    END IF;
+    IF task.id IS NULL THEN
+        IF change.seq - 1 <> ALL (p_if_match) THEN
+            RETURN;
+        END IF;
+        v_applied := true;
+        INSERT INTO tasks (user_id, title, description, uid, version, created_at, updated_at)
+        VALUES (p_user_id, p_title, p_description, coalesce(p_uid, gen_random_uuid()), change.seq, change.at, change.at)
+        RETURNING * INTO task;
+        PERFORM record_change(
+            p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at,
+            'task', task.id, 'create', '{}', task_fields(task)
+        );
+    END IF;
+    RETURN QUERY SELECT
+        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
+        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
 END $$
 """
 
-COMPLETE_FUNCTION = """
-CREATE OR REPLACE FUNCTION complete_task(p_user_id text, p_id bigint, p_completed boolean)
+UPDATE_TASK_FUNCTION = """
+CREATE OR REPLACE FUNCTION update_task(
+    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
+    p_id bigint, p_if_match bigint[], p_set jsonb, p_skips_same boolean
+)
 RETURNS TABLE (
-    id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz
+    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
+    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
 ) LANGUAGE plpgsql SECURITY INVOKER AS $$
 #variable_conflict use_column
+DECLARE
+    change record;
+    was tasks;
+    task tasks;
+    v_applied boolean;
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
-    RETURN QUERY
+    change := next_change(p_user_id);
+    SELECT * INTO was FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    v_applied := coalesce(was.version = ANY (p_if_match), true);
+    task := was;
+    IF v_applied THEN
+        task := jsonb_populate_record(was, coalesce(p_set, jsonb_build_object('completed', NOT was.completed)));
+    END IF;
+    IF v_applied AND NOT (p_skips_same AND task IS NOT DISTINCT FROM was) THEN
+        IF task.completed <> was.completed THEN
+            task.completed_at := CASE WHEN task.completed THEN change.at END;
+        END IF;
+        task.version := change.seq;
+        task.updated_at := change.at;
         UPDATE tasks AS t SET
-            completed = coalesce(p_completed, NOT t.completed),
-            updated_at = CASE
-                WHEN t.completed = p_completed THEN t.updated_at
-                ELSE greatest(clock_timestamp(), t.updated_at + interval '1 microsecond')
-            END
-        WHERE user_id = p_user_id AND t.id = p_id
-        RETURNING t.id, t.user_id, t.title, t.description, t.completed, t.created_at, t.updated_at;
+            title = task.title, description = task.description, completed = task.completed,
+            completed_at = task.completed_at, version = task.version, updated_at = task.updated_at
+        WHERE user_id = p_user_id AND t.id = p_id;
+        PERFORM record_change(
+            p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at,
+            'task', p_id, 'update', task_fields(was), task_fields(task)
+        );
+    END IF;
+    RETURN QUERY SELECT
+        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
+        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
 END $$
 """
 
-DELETE_FUNCTION = """
-CREATE OR REPLACE FUNCTION delete_task(p_user_id text, p_id bigint)
-RETURNS TABLE (id bigint) LANGUAGE plpgsql SECURITY INVOKER AS $$
+DELETE_TASK_FUNCTION = """
+CREATE OR REPLACE FUNCTION delete_task(
+    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid, p_id bigint, p_if_match bigint[]
+)
+RETURNS TABLE (
+    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
+    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
+) LANGUAGE plpgsql SECURITY INVOKER AS $$
 #variable_conflict use_column
+DECLARE
+    change record;
+    task tasks;
+    v_applied boolean;
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
-    RETURN QUERY DELETE FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id RETURNING t.id;
+    change := next_change(p_user_id);
+    SELECT * INTO task FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    v_applied := coalesce(task.version = ANY (p_if_match), true);
+    IF v_applied THEN
+        DELETE FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
+        PERFORM record_change(
+            p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at,
+            'task', p_id, 'delete', task_fields(task), '{}'
+        );
+    END IF;
+    RETURN QUERY SELECT
+        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
+        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
 END $$
 """
 
 # Installed by migrations, and a test compares. Change one, and add a migration that installs it again.
-FUNCTIONS = (CREATE_FUNCTION, UPDATE_FUNCTION, COMPLETE_FUNCTION, DELETE_FUNCTION)
+FUNCTIONS = (TASK_FIELDS_FUNCTION, CREATE_TASK_FUNCTION, UPDATE_TASK_FUNCTION, DELETE_TASK_FUNCTION)
 
 
 class Position(NamedTuple):
@@ -150,24 +231,27 @@ class Position(NamedTuple):
 NEWEST = Position(datetime.max.replace(tzinfo=UTC), 0)
 
 
-class Unchanged:
-    """The default of a field that an update leaves as it is, where None means to clear it."""
+class Listing(NamedTuple):
+    """`version` is the number of the user's last change: what the list may show is the same as long as it is."""
 
-
-UNCHANGED = Unchanged()
+    version: int
+    tasks: list[Row]
 
 
 async def list_newest_first(
     db: OwnerDatabase, filter: Filter = "all", limit: int | None = None, after: Position = NEWEST
-) -> list[Row]:
+) -> Listing:
     """At most `limit` tasks (None: all of them) that come after `after`."""
+    version: int | None = None
     found: list[Row] = []
     while True:
         wanted = BATCH if limit is None else min(BATCH, limit - len(found))
-        batch = await _batch(db, filter, wanted, after)
+        own, *batch = await _batch(db, filter, wanted, after)
         found += batch
+        if version is None:
+            version = own["version"] or 0
         if len(batch) < wanted or len(found) == limit:
-            return found
+            return Listing(version, found)
         after = Position(batch[-1]["created_at"], batch[-1]["id"])
 
 
@@ -181,29 +265,45 @@ async def get(db: OwnerDatabase, id: int) -> Row:
     return _one(await db.read(GET, id))
 
 
-async def create(db: OwnerDatabase, title: str, description: str | None = None) -> Row:
-    return _one(await db.write(CREATE, title, description))
-
-
-async def update(
+async def create(
     db: OwnerDatabase,
-    id: int,
-    title: str | None = None,
-    description: str | Unchanged | None = UNCHANGED,
-    completed: bool | None = None,
-) -> Row:
-    """Change what is given. `updated_at` moves even where nothing is."""
-    clears_or_sets = not isinstance(description, Unchanged)
-    return _one(await db.write(UPDATE, id, title, completed, clears_or_sets, description if clears_or_sets else None))
+    title: str,
+    description: str | None = None,
+    uid: UUID | None = None,
+    if_match: Versions = None,
+) -> tuple[Task, bool]:
+    """The task, and whether it is new: where there is one with this `uid`, that one is returned as it is."""
+    rows = await db.write(CREATE, if_match, uid, title, description)
+    if not rows:
+        raise PreconditionFailed
+    return _written(rows)
 
 
-async def complete(db: OwnerDatabase, id: int, completed: bool | None = None) -> Row:
+async def update(db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions = None) -> Task:
+    """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
+    return _guarded(await db.write(UPDATE, id, if_match, to_json(fields).decode(), False))
+
+
+async def complete(db: OwnerDatabase, id: int, completed: bool | None = None, if_match: Versions = None) -> Task:
     """Set `completed`, or toggle it where None is given. Setting what it already is changes nothing."""
-    return _one(await db.write(COMPLETE, id, completed))
+    fields = None if completed is None else to_json({"completed": completed}).decode()
+    return _guarded(await db.write(UPDATE, id, if_match, fields, True))
 
 
-async def delete(db: OwnerDatabase, id: int) -> None:
-    _one(await db.write(DELETE, id))
+async def delete(db: OwnerDatabase, id: int, if_match: Versions = None) -> None:
+    _guarded(await db.write(DELETE, id, if_match))
+
+
+def _guarded(rows: list[Row]) -> Task:
+    task, applied = _written(rows)
+    if not applied:
+        raise PreconditionFailed(task)
+    return task
+
+
+def _written(rows: list[Row]) -> tuple[Task, bool]:
+    task = dict(_one(rows))
+    return task, task.pop("applied")
 
 
 def _one(rows: list[Row]) -> Row:

@@ -18,7 +18,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from pydantic_core import to_json
 from starlette.requests import HTTPConnection
 
-from web.answers import JSON, Answer, Headers, accepts
+from web.answers import JSON, Answer, Headers, accepts, not_modified
 from web.doors import Endpoint, PublicDoor
 
 router = APIRouter(route_class=PublicDoor, include_in_schema=False)
@@ -68,9 +68,7 @@ class Resource:
         etag = f'"{self.digest}{"-gzip" if zip_it else ""}"'.encode()
         headers = [*self.headers, (b"etag", etag)]
         if etag in [known.strip().removeprefix(b"W/") for known in sent.get(b"if-none-match", b"").split(b",")]:
-            not_modified = Answer(304, b"")
-            not_modified.headers = headers
-            return not_modified
+            return not_modified(*headers)
         if zip_it:
             return Answer(200, self.zipped, self.content_type, [*headers, (b"content-encoding", b"gzip")])
         return Answer(200, self.body, self.content_type, headers)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Security
 
+import changes
 import tasks
 from schemas import ListQuery, TaskComplete, TaskCreate, TaskDeleted, TaskListResponse, TaskResponse, TaskUpdate
-from web.answers import Answer, answer, created
+from web.answers import Answer, answer, at, one, unchanged
 from web.documentation import BEARER, errors, owner
-from web.doors import Db, Door, Pages, TaskId
+from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
+from web.fields import is_known
+
+GUARDED = (409, 412, 422)  # what a write with a key or a condition may be answered
+NOT_MODIFIED: dict[int | str, Any] = {304: {"description": "What you have is what you would get"}}
+EXISTS = {"model": TaskResponse, "description": "There is a task with this `uid`: here it is, as it now is"}
 
 router = APIRouter(
     prefix="/api/{user_id}/tasks",
@@ -22,50 +28,77 @@ router = APIRouter(
 )
 
 
-@router.get("", operation_id="list_tasks", response_model=TaskListResponse, responses=errors(400))
-async def list_tasks(db: Db, pages: Pages, query: Annotated[ListQuery, Query()]) -> Answer:
-    """Newest first. Without `limit` all of them; with it a page, and `next_cursor` for the one after."""
+@router.get("", operation_id="list_tasks", response_model=TaskListResponse, responses={**NOT_MODIFIED, **errors(400)})
+async def list_tasks(
+    db: Db, pages: Pages, query: Annotated[ListQuery, Query()], if_none_match: IfNoneMatch = None
+) -> Answer:
+    """Newest first. Without `limit` all of them; with it a page, and `next_cursor` for the one after.
+
+    Its `ETag` is the number of the user's last change, so asking whether anything is new costs next to nothing.
+    """
     binding = (db.owner, query.filter)
     after = tasks.Position(*pages.open(query.cursor, *binding)) if query.cursor else tasks.NEWEST
+    if if_none_match and is_known(latest := await changes.latest(db), if_none_match):
+        return unchanged(latest)
     if query.limit is None:
-        return answer(await tasks.list_newest_first(db, query.filter, None, after), "Tasks retrieved")
-    found = await tasks.list_newest_first(db, query.filter, query.limit + 1, after)
+        version, found = await tasks.list_newest_first(db, query.filter, None, after)
+        return answer(found, "Tasks retrieved", version)
+    version, found = await tasks.list_newest_first(db, query.filter, query.limit + 1, after)
     page, more = found[: query.limit], found[query.limit :]
     next_cursor = pages.make(page[-1]["created_at"], page[-1]["id"], *binding) if more else None
-    return answer(page, "Tasks retrieved", next_cursor=next_cursor)
+    return answer(page, "Tasks retrieved", version, next_cursor=next_cursor)
 
 
 @router.post(
-    "", operation_id="create_task", status_code=201, response_model=TaskResponse, responses=errors(400, 413, 415)
+    "",
+    operation_id="create_task",
+    status_code=201,
+    response_model=TaskResponse,
+    responses={200: EXISTS, **errors(400, *GUARDED, 413, 415)},
 )
-async def create_task(db: Db, body: TaskCreate) -> Answer:
-    task = await tasks.create(db, body.title, body.description)
-    return created(task, "Task created", location=f"/api/{quote(db.owner, safe='')}/tasks/{task['id']}")
+async def create_task(db: Db, body: TaskCreate, if_match: IfMatch = None) -> Answer:
+    """With a `uid` of your choice, sending it again is safe: 200 with the task that has it, as it now is."""
+    task, is_new = await tasks.create(db, body.title, body.description, body.uid, if_match)
+    reply = one(task, "Task created", 201) if is_new else one(task, "Task already exists")
+    return at(f"/api/{quote(db.owner, safe='')}/tasks/{task['id']}", reply)
 
 
-@router.get("/{task_id}", operation_id="get_task", response_model=TaskResponse, responses=errors(400, 404))
-async def get_task(db: Db, task_id: TaskId) -> Answer:
-    return answer(await tasks.get(db, task_id), "Task retrieved")
+@router.get(
+    "/{task_id}", operation_id="get_task", response_model=TaskResponse, responses={**NOT_MODIFIED, **errors(400, 404)}
+)
+async def get_task(db: Db, task_id: TaskId, if_none_match: IfNoneMatch = None) -> Answer:
+    task = await tasks.get(db, task_id)
+    return unchanged(task["version"]) if is_known(task["version"], if_none_match) else one(task, "Task retrieved")
 
 
-@router.put("/{task_id}", operation_id="update_task", response_model=TaskResponse, responses=errors(400, 404, 413, 415))
-async def update_task(db: Db, task_id: TaskId, body: TaskUpdate) -> Answer:
+@router.put(
+    "/{task_id}",
+    operation_id="update_task",
+    response_model=TaskResponse,
+    responses=errors(400, 404, *GUARDED, 413, 415),
+)
+async def update_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatch = None) -> Answer:
     """Changes the fields that are present. `description: null` clears it."""
-    changes = {name: getattr(body, name) for name in body.model_fields_set}
-    return answer(await tasks.update(db, task_id, **changes), "Task updated")
+    fields = {name: getattr(body, name) for name in body.model_fields_set}
+    return one(await tasks.update(db, task_id, fields, if_match), "Task updated")
 
 
 @router.patch(
-    "/{task_id}", operation_id="patch_task", response_model=TaskResponse, responses=errors(400, 404, 413, 415)
+    "/{task_id}",
+    operation_id="patch_task",
+    response_model=TaskResponse,
+    responses=errors(400, 404, *GUARDED, 413, 415),
 )
-async def patch_task(db: Db, task_id: TaskId, body: TaskUpdate) -> Answer:
+async def patch_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatch = None) -> Answer:
     """The same as PUT."""
-    return await update_task(db, task_id, body)
+    return await update_task(db, task_id, body, if_match)
 
 
-@router.delete("/{task_id}", operation_id="delete_task", response_model=TaskDeleted, responses=errors(400, 404))
-async def delete_task(db: Db, task_id: TaskId) -> Answer:
-    await tasks.delete(db, task_id)
+@router.delete(
+    "/{task_id}", operation_id="delete_task", response_model=TaskDeleted, responses=errors(400, 404, *GUARDED)
+)
+async def delete_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
+    await tasks.delete(db, task_id, if_match)
     return answer(None, "Task deleted")
 
 
@@ -73,10 +106,10 @@ async def delete_task(db: Db, task_id: TaskId) -> Answer:
     "/{task_id}/complete",
     operation_id="complete_task",
     response_model=TaskResponse,
-    responses=errors(400, 404, 413, 415),
+    responses=errors(400, 404, *GUARDED, 413, 415),
 )
-async def complete_task(db: Db, task_id: TaskId, body: TaskComplete | None = None) -> Answer:
+async def complete_task(db: Db, task_id: TaskId, body: TaskComplete | None = None, if_match: IfMatch = None) -> Answer:
     """Without a body, or with `{}`: toggle, atomically. With `completed`: set it, so that a retry is safe."""
     wanted = body.completed if body and body.model_fields_set else None
-    task = await tasks.complete(db, task_id, wanted)
-    return answer(task, "Task marked as completed" if task["completed"] else "Task marked as incomplete")
+    task = await tasks.complete(db, task_id, wanted, if_match)
+    return one(task, "Task marked as completed" if task["completed"] else "Task marked as incomplete")

@@ -21,24 +21,43 @@ from sqlalchemy import Column, Connection, Index, MetaData, Text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
+import changes
 import config
 import database
 import dsn
 import embedded
+import idempotency
 import migrate
 import models
+import retention
 import tasks
 from embedded import binaries
 from tests.conftest import sql
 
 METADATA = SQLModel.metadata
-TABLES = {model.__tablename__ for model in (models.Task,)}
+TABLES = {model.__tablename__ for model in (models.Task, models.Change, models.ChangeCounter, models.IdempotencyKey)}
+OPERATIONS = (tasks, changes, idempotency)
+FUNCTIONS = [text for module in OPERATIONS for text in module.FUNCTIONS]
 STATEMENTS = {
-    name: text
-    for name, text in vars(tasks).items()
-    if isinstance(text, str) and name.isupper() and text not in tasks.FUNCTIONS
+    f"{module.__name__}.{name}": text
+    for module in OPERATIONS
+    for name, text in vars(module).items()
+    if isinstance(text, str) and name.isupper() and text not in FUNCTIONS
 }
-COLUMNS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+TASK = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+TASK += ["uid", "version", "completed_at"]
+COLUMNS = {
+    "tasks.GET": TASK,
+    "tasks.LIST": TASK,
+    "tasks.LIST_BY_COMPLETED": TASK,
+    "tasks.CREATE": ["applied", *TASK],
+    "tasks.UPDATE": ["applied", *TASK],
+    "tasks.DELETE": ["applied", *TASK],
+    "changes.LATEST": ["seq"],
+    "changes.SINCE": ["seq", "at", "actor_kind", "actor_id", "group_id", "entity", "entity_id", "op", "fields"],
+    "idempotency.FIND_ANSWER": ["fingerprint", "status", "headers", "body"],
+    "idempotency.KEEP_ANSWER": [],
+}
 
 # All that a table is beside its columns' names and types, as PostgreSQL itself prints it.
 CATALOGUE = {
@@ -78,10 +97,10 @@ def migrated(cluster: embedded.Server) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def modelled(cluster: embedded.Server) -> Iterator[str]:
-    """A database that the models have made, with the functions of tasks.py."""
+    """A database that the models have made, with the functions of the operations."""
     with own_database(cluster, "schema_modelled") as url:
         asyncio.run(with_sqlalchemy(url, METADATA.create_all))
-        for function in tasks.FUNCTIONS:
+        for function in FUNCTIONS:
             sql(url, function)
         yield url
 
@@ -147,7 +166,7 @@ def test_migrations_and_models_agree_on_what_alembic_does_not_compare(part: str,
         ("columns", "ALTER TABLE tasks ALTER COLUMN completed SET DEFAULT true"),
         ("constraints", "ALTER TABLE tasks DROP CONSTRAINT tasks_title_not_empty"),
         ("indexes", "DROP INDEX tasks_newest"),
-        ("functions", "ALTER FUNCTION delete_task(text, bigint) SECURITY DEFINER"),
+        ("functions", "ALTER FUNCTION task_fields(tasks) SECURITY DEFINER"),
     ],
 )
 def test_a_difference_would_be_seen(part: str, change: str, modelled: str) -> None:
@@ -176,17 +195,16 @@ def test_head_is_alembics_own_and_there_is_one_line_of_migrations() -> None:
     assert all(not migrate.is_behind(migrate.HEAD) and migrate.is_behind(old) for old in revisions[1:])
 
 
-def test_the_functions_in_the_database_are_those_of_tasks(migrated: str) -> None:
-    ours = {re.findall(r"FUNCTION (\w+)", text)[0]: text.split("$$")[1] for text in tasks.FUNCTIONS}
+def test_the_functions_in_the_database_are_those_of_the_operations(migrated: str) -> None:
+    ours = {re.findall(r"FUNCTION (\w+)", text)[0]: text.split("$$")[1] for text in FUNCTIONS}
     stored = sql(migrated, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
     assert {row["proname"]: row["prosrc"] for row in stored} == ours
 
 
 def test_every_function_runs_as_its_caller_and_none_as_its_owner(migrated: str) -> None:
     rows = sql(migrated, "SELECT proname, prosecdef FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
-    assert {(row["proname"], row["prosecdef"]) for row in rows} == {
-        (name, False) for name in ("create_task", "update_task", "complete_task", "delete_task")
-    }
+    assert {row["prosecdef"] for row in rows} == {False}
+    assert len(rows) == len(FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -196,12 +214,32 @@ def test_every_statement_fits_the_schema_as_the_restricted_role(name: str, migra
             statement = await session.prepare(STATEMENTS[name])
             return [column.name for column in statement.get_attributes()]
 
-    assert asyncio.run(prepare()) == (["id"] if name == "DELETE" else COLUMNS)
+    assert asyncio.run(prepare()) == COLUMNS[name]
 
 
 def test_the_statements_are_all_found() -> None:
-    assert {"GET", "LIST", "LIST_BY_COMPLETED", "CREATE", "UPDATE", "COMPLETE", "DELETE"} <= set(STATEMENTS)
-    assert len(tasks.FUNCTIONS) == len(re.findall(r"^\w+_FUNCTION = ", Path(tasks.__file__).read_text(), re.MULTILINE))
+    assert set(STATEMENTS) == set(COLUMNS)
+    for module in OPERATIONS:
+        named = re.findall(r"^\w+_FUNCTION = ", Path(str(module.__file__)).read_text(), re.MULTILINE)
+        assert len(module.FUNCTIONS) == len(named)
+
+
+@pytest.mark.parametrize("statement", [retention.REMOVE_CHANGES, retention.REMOVE_ANSWERS])
+def test_what_has_expired_is_found_by_its_time(statement: str, migrated: str) -> None:
+    """Whole tables of all users are not read for it."""
+
+    async def plan() -> str:
+        session = await asyncpg.connect(migrated, server_settings={"enable_seqscan": "off"})
+        try:
+            async with session.transaction():
+                await session.execute(retention.BEGIN)
+                await session.execute("SET LOCAL app.changes_kept_days = '90'")
+                asked = statement.replace("$1", "10").replace("$2", "'2026-01-01'")
+                return "\n".join([row[0] for row in await session.fetch(f"EXPLAIN {asked}")])
+        finally:
+            await session.close()
+
+    assert re.search(r"_expiry .*\n +Index Cond: \(.*\bat < '2026-01-01", asyncio.run(plan()))
 
 
 def settings_for(url: str) -> config.Settings:
@@ -210,7 +248,7 @@ def settings_for(url: str) -> config.Settings:
 
 
 def test_bringing_the_schema_up_to_date_twice_changes_nothing(migrated: str) -> None:
-    sql(migrated, "INSERT INTO tasks (user_id, title) VALUES ('ada', 'Still here')")
+    sql(migrated, "INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Still here', 1)")
     before = catalogue(migrated)
     database.create_tables(settings_for(migrated))
     database.create_tables(settings_for(migrated))
@@ -238,6 +276,57 @@ def test_the_printed_sql_makes_the_same_schema_in_psql(cluster: embedded.Server,
         assert schema == migrate.Schema(migrate.HEAD, migrate.ROLE, True)
 
 
+# --- from one version to the next ---
+
+OLD_TASKS = """
+INSERT INTO tasks (user_id, title, description, completed, created_at, updated_at)
+SELECT 'user-' || n % 3, 'Task ' || n, CASE WHEN n % 2 = 0 THEN 'More' END, n % 4 = 0,
+       '2026-01-01'::timestamptz + n % 5 * interval '1 day', '2026-02-01'::timestamptz + n * interval '1 second'
+FROM generate_series(1, 20) AS n
+"""
+
+
+def test_tasks_from_before_the_log_become_its_beginning(cluster: embedded.Server) -> None:
+    """Migrated by a login that owns the table and that FORCE therefore binds."""
+    with own_database(cluster, "schema_from_1") as url:
+        sql(url, "CREATE ROLE schema_owner LOGIN CREATEROLE")
+        sql(url, "GRANT ALL ON SCHEMA public TO schema_owner")
+        owners = url.replace("postgres@", "schema_owner@")
+        asyncio.run(run_script(owners, migrate.script(None).removesuffix(migrate.script("0001"))))
+        assert sql(url, f"SELECT version_num FROM {migrate.VERSION_TABLE}") == [("0001",)]
+        sql(url, OLD_TASKS)
+        asyncio.run(migrate.upgrade(dsn.parse(owners)))
+
+        tasks_now = sql(url, "SELECT * FROM tasks ORDER BY user_id, created_at, id")
+        logged = sql(url, "SELECT * FROM changes ORDER BY user_id, seq")
+        assert len(tasks_now) == len(logged) == 20
+        for task, change in zip(tasks_now, logged, strict=True):
+            assert (change["user_id"], change["seq"]) == (task["user_id"], task["version"])
+            assert (change["op"], change["entity_id"], change["at"]) == ("create", task["id"], task["created_at"])
+            assert change["actor_id"] == task["user_id"]
+            assert json.loads(change["fields"]) == first_values(task)
+            assert task["completed_at"] == (task["updated_at"] if task["completed"] else None)
+        counters = sql(url, "SELECT user_id, seq, at FROM change_counters ORDER BY user_id")
+        newest = "SELECT user_id, max(version), max(updated_at) FROM tasks GROUP BY user_id ORDER BY user_id"
+        assert counters == sql(url, newest)
+        assert asyncio.run(migrate.inspect(dsn.parse(owners))).row_security_proven
+    sql(cluster.url, "DROP ROLE schema_owner")
+
+
+async def run_script(url: str, script: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(script)
+    await connection.close()
+
+
+def first_values(task: Any) -> dict[str, list[Any]]:
+    """What the creation of `task` as it is would have logged."""
+    values = {"uid": str(task["uid"]), **{name: task[name] for name in ("title", "description", "completed")}}
+    if task["completed"]:
+        values["completed_at"] = task["completed_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {name: [None, value] for name, value in values.items() if value is not None}
+
+
 # --- plans ---
 
 BUSY = "ada"  # has 10,000 of 20,000 tasks; each of the 75 others has 133
@@ -263,9 +352,9 @@ def crowded(cluster: embedded.Server) -> Iterator[str]:
         sql(
             url,
             f"""
-            INSERT INTO tasks (user_id, title, completed, created_at)
-            SELECT CASE WHEN n % 2 = 0 THEN '{BUSY}' ELSE 'user-' || n % 150 END, 'Task ' || n, n % 3 = 0,
-                   '2026-01-01'::timestamptz + n * interval '1 minute'
+            INSERT INTO tasks (user_id, title, version, completed, completed_at, created_at)
+            SELECT CASE WHEN n % 2 = 0 THEN '{BUSY}' ELSE 'user-' || n % 150 END, 'Task ' || n, n, n % 3 = 0,
+                   CASE WHEN n % 3 = 0 THEN now() END, '2026-01-01'::timestamptz + n * interval '1 minute'
             FROM generate_series(1, 20000) AS n
             """,
         )
@@ -321,9 +410,10 @@ def test_a_list_reads_its_index_in_order(
     statement: str, rest: tuple[Any, ...], index: str, limit: int, user: str, crowded: str
 ) -> None:
     plan = list(nodes(explain(crowded, statement, user, limit, *NEWEST, *rest)))
-    assert [node["Index Name"] for node in plan if "Index Name" in node] == [index]
+    scans = {node["Index Name"]: node for node in plan if "Index Name" in node}
+    assert set(scans) == {index, "change_counters_pkey"}  # the second for the list's own version
     assert not {"Sort", "Incremental Sort", "Seq Scan"} & {node["Node Type"] for node in plan}
-    condition = next(node["Index Cond"] for node in plan if "Index Name" in node)
+    condition = scans[index]["Index Cond"]
     assert "user_id" in condition
     assert "created_at" in condition
 
@@ -338,7 +428,7 @@ def test_one_task_is_found_by_its_key(crowded: str) -> None:
 
 def buffers(plan: dict[str, Any]) -> int:
     """Blocks touched by a page that was found in full."""
-    assert plan["Actual Rows"] == PAGE
+    assert plan["Actual Rows"] == PAGE + 1  # the first is the list's own
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 

@@ -8,20 +8,22 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import asyncpg
 import httpx
 import pytest
 
+import changes
 import config
 import dsn
 import embedded
+import idempotency
 import migrate
 import tasks
 from database import Database, OwnerDatabase
-from errors import NotFound, SettingError
+from errors import ApiError, NotFound, SettingError
 from main import app
 from pool import Pool, Row
 from tests import servers
@@ -44,6 +46,16 @@ class Entry(NamedTuple):
 
     status: int
     body: Any = None
+
+
+# Sent along: conditions that hold for every task, for none; a version that none has; a key that all callers use.
+ALONG: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "a condition that holds": {"If-Match": "*"},
+    "a condition that fails": {"If-Match": '"0"'},
+    "a version": {"If-None-Match": '"0"'},
+    "a key": {},
+}
 
 
 PRIVATE = {
@@ -95,10 +107,19 @@ class Town:
             self.ada.delete(task_id)
         return task_id
 
-    def ask(self, caller: str, method: str, path: str, task_id: int = 0, body: Any = None) -> Answered:
+    def ask(
+        self,
+        caller: str,
+        method: str,
+        path: str,
+        task_id: int = 0,
+        body: Any = None,
+        along: dict[str, str] | None = None,
+    ) -> Answered:
         person = self.ada if caller == "owner" else self.bob
         owner = self.bob if caller == "visitor" else self.ada
-        request = person.client.build_request(method, path.format(user_id=owner.id, task_id=task_id), json=body)
+        url = path.format(user_id=owner.id, task_id=task_id)
+        request = person.client.build_request(method, url, json=body, headers=along)
         if caller == "nobody":
             del request.headers["Authorization"]
         return Answered.of(person.client.send(request))
@@ -121,11 +142,18 @@ def town(database_url: str, person: Callable[[str], Person]) -> Town:
     return Town(database_url, person("ada"), person("bob"), person("cem"))
 
 
-def expected(caller: str, task: str, path: str, entry: Entry) -> int:
+def expected(caller: str, task: str, path: str, entry: Entry, along: str = "nothing") -> int:
     """What the table says."""
     if caller in ALONE:
         return ALONE[caller]
-    return entry.status if path == ALL or (caller, task) == ("owner", "own") else 404
+    found = path == ALL or (caller, task) == ("owner", "own")
+    return (412 if along == "a condition that fails" else entry.status) if found else 404
+
+
+def goes_along(along: str, method: str) -> bool:
+    """A condition for reading is none for writing; a key is a writer's."""
+    reads = method in ("GET", "HEAD")
+    return along == "nothing" or (along == "a version") is reads
 
 
 def test_every_door_has_its_entry() -> None:
@@ -136,14 +164,23 @@ def test_every_door_has_its_entry() -> None:
     assert not [path for path in public if "{" in path]
 
 
-def test_no_door_shows_or_changes_anothers_task(town: Town) -> None:
+@pytest.mark.parametrize("along", ALONG)
+def test_no_door_shows_or_changes_anothers_task(along: str, town: Town) -> None:
     cases, wrong = 0, list[Any]()
     for (method, path), entry in PRIVATE.items():
+        if not goes_along(along, method):
+            continue
         ids = {(task, caller): town.id_of(task) for task, caller in product(TASKS, CALLERS)}
         before = {row for row in town.rows() if row[0] != ids["own", "owner"]}
-        answers = {case: town.ask(case[1], method, path, task_id, entry.body) for case, task_id in ids.items()}
+        answers = {}
+        for case, task_id in ids.items():
+            headers = ALONG[along]
+            if along == "a key":  # the same for all callers, and the owner asks first
+                headers = {"Idempotency-Key": f"{method}-{path.count('/')}-{case[0]}"}
+            answers[case] = town.ask(case[1], method, path, task_id, entry.body, headers)
         for (task, caller), answered in answers.items():
-            if answered.status != expected(caller, task, path, entry) or town.tells_of_others(caller, answered):
+            known = expected(caller, task, path, entry, along)
+            if answered.status != known or town.tells_of_others(caller, answered):
                 wrong.append((method, path, task, caller, answered))
         for caller in CALLERS if path != ALL else ALONE:
             alike = {answers[task, caller] for task in TASKS if (task, caller) != ("own", "owner")}
@@ -155,7 +192,9 @@ def test_no_door_shows_or_changes_anothers_task(town: Town) -> None:
             wrong.append((method, path, "changes", "another's task", before - town.rows()))
         cases += len(answers)
     assert wrong == []
-    assert cases == len(PRIVATE) * len(TASKS) * len(CALLERS) == 144
+    doors = [method for method, _ in PRIVATE if goes_along(along, method)]
+    assert cases == len(doors) * len(TASKS) * len(CALLERS)
+    assert len(PRIVATE) * len(TASKS) * len(CALLERS) == 144
 
 
 def test_public_doors_tell_everybody_the_same(town: Town) -> None:
@@ -191,15 +230,31 @@ def test_a_cursor_opens_nothing_for_anybody_else(town: Town) -> None:
 
 # --- mutation: each where-clause that names the owner, taken away ---
 
-NAMES_THE_OWNER = re.compile(r"\buser_id = (?:scope\.user_id|p_user_id) AND ")
-SQL = {name: text for name, text in vars(tasks).items() if isinstance(text, str) and name.isupper()}
+NAMES_THE_OWNER = re.compile(r"\buser_id = (?:scope\.user_id|p_user_id)( AND )?")
+MODULES = {module.__name__: module for module in (tasks, changes, idempotency)}
+SQL = {
+    f"{module}.{name}": text
+    for module, contents in MODULES.items()
+    for name, text in vars(contents).items()
+    if isinstance(text, str) and name.isupper()
+}
 MUTATIONS = [(name, place) for name, text in SQL.items() for place in range(len(NAMES_THE_OWNER.findall(text)))]
+GUARDED = {  # alone no breach: the same function has found the task among its owner's before
+    ("tasks.UPDATE_TASK_FUNCTION", 1),
+    ("tasks.DELETE_TASK_FUNCTION", 1),
+}
+BOBS_SEQ = 77_777  # of his last change; his next one would have the number after it
+BOBS_UID = UUID("b0bb0bb0-b0bb-4bbb-8bbb-b0bb0bb0bb0b")
 
 
 def without_owner(text: str, place: int | None = None) -> str:
     """`text` without its where-clause number `place`; None: without any."""
     clauses = iter(range(len(text)))
-    return NAMES_THE_OWNER.sub(lambda found: "" if place in (None, next(clauses)) else found[0], text)
+
+    def mutate(found: re.Match[str]) -> str:
+        return found[0] if place not in (None, next(clauses)) else "" if found[1] else "true"
+
+    return NAMES_THE_OWNER.sub(mutate, text)
 
 
 class Witness(OwnerDatabase):
@@ -221,16 +276,28 @@ class Witness(OwnerDatabase):
 
 
 def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
-    """All that Ada can ask for, and of Bob's task where there is a choice."""
+    """All that Ada can ask for, and of Bob's where there is a choice."""
     yield tasks.list_newest_first(db)
     yield tasks.list_newest_first(db, "pending")
     yield tasks.list_newest_first(db, "completed", 10)
     yield tasks.get(db, bobs)
+    yield tasks.create(db, "Hers", uid=BOBS_UID)
     yield tasks.complete(db, bobs)
     yield tasks.complete(db, bobs, True)
     yield tasks.complete(db, bobs, False)
-    yield tasks.update(db, bobs, title="Stolen", description=None, completed=True)
+    yield tasks.complete(db, bobs, True, [0])
+    yield tasks.update(db, bobs, {"title": "Stolen", "description": None, "completed": True})
     yield tasks.delete(db, bobs)
+    yield tasks.delete(db, bobs, [0])
+    yield changes.latest(db)
+    yield changes.since(db, 0, 100)
+    yield db.read(idempotency.FIND_ANSWER, "bobs-key", 0)
+    yield db.read(idempotency.KEEP_ANSWER, "bobs-key", b"hers", 200, "{}", "{}")
+
+
+def is_bobs(row: Row) -> bool:
+    values = list(row.values())
+    return any("bob" in str(value).lower() for value in values) or bool({BOBS_SEQ, BOBS_SEQ + 1} & set(values))
 
 
 class Besieged:
@@ -251,30 +318,53 @@ class Besieged:
     async def _leaks_of_one(self, pool: Pool, completed: bool) -> int:
         leaks = 0
         db = Witness(pool)
-        bob = "SELECT * FROM tasks WHERE user_id = 'bob'"
         for attack in range(len([call.close() for call in attacks(db, 0)])):
-            await self.watch.execute("DELETE FROM tasks")
-            await self.watch.execute("INSERT INTO tasks (user_id, title) VALUES ('ada', 'Hers')")
-            insert = "INSERT INTO tasks (user_id, title, description, completed) VALUES ('bob', 'His', 'Too', $1)"
-            await self.watch.execute(insert, completed)
-            before = await self.watch.fetchrow(bob)
-            calls = list(attacks(db, before["id"]))
+            before = await self._settle(completed)
+            calls = list(attacks(db, before["tasks"][0]["id"]))
             chosen = calls.pop(attack)
             for call in calls:
                 call.close()
             db.seen.clear()
-            with suppress(NotFound):
+            with suppress(ApiError):
                 await chosen
-            leaks += sum(row["id"] == before["id"] for row in db.seen)
-            leaks += await self.watch.fetchrow(bob) != before
+            leaks += sum(map(is_bobs, db.seen))
+            leaks += await self._of_bob() != before
         return leaks
+
+    async def _settle(self, completed: bool) -> dict[str, list[Any]]:
+        """Bob has one of everything, Ada a task. Return what is his."""
+        await self.watch.execute(f"DELETE FROM {'; DELETE FROM '.join(migrate.ISOLATED)}")
+        await self.watch.execute("INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Hers', 1)")
+        task = """
+            INSERT INTO tasks (user_id, title, description, uid, version, completed, completed_at)
+            VALUES ('bob', 'His', 'Too', $1, $2, $3, CASE WHEN $3 THEN now() END)
+        """
+        await self.watch.execute(task, BOBS_UID, BOBS_SEQ, completed)
+        for table, values in {
+            "change_counters": f"{BOBS_SEQ}, now()",
+            "changes": f"{BOBS_SEQ}, now(), 'user', 'bob', '{BOBS_UID}', 'task', 1, 'update', '{{}}'",
+            "idempotency_keys": "'bobs-key', now(), 'bobs', 200, '{}', '{}'",
+        }.items():
+            await self.watch.execute(f"INSERT INTO {table} VALUES ('bob', {values})")
+        return await self._of_bob()
+
+    async def _of_bob(self) -> dict[str, list[Any]]:
+        return {
+            table: [dict(row) for row in await self.watch.fetch(f"SELECT * FROM {table} WHERE user_id = 'bob'")]
+            for table in migrate.ISOLATED
+        }
 
     async def install(self, monkeypatch: pytest.MonkeyPatch, texts: dict[str, str]) -> None:
         for name, text in texts.items():
             if name.endswith("_FUNCTION"):
                 await self.watch.execute(text)
             else:
-                monkeypatch.setattr(tasks, name, text)
+                module, _, constant = name.partition(".")
+                monkeypatch.setattr(MODULES[module], constant, text)
+
+    async def everywhere(self, alteration: str) -> None:
+        for table in migrate.ISOLATED:
+            await self.watch.execute(f"ALTER TABLE {table} {alteration}")
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +379,10 @@ def migrated(cluster: embedded.Server) -> Iterator[str]:
         "CREATE ROLE isolation_neon LOGIN BYPASSRLS",  # as Neon's console makes them
         f"GRANT {migrate.ROLE} TO isolation_neon",
         "GRANT SELECT ON todo_schema_version TO PUBLIC",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON tasks TO isolation_bypass, isolation_neon",
+        *(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO isolation_bypass, isolation_neon"
+            for table in migrate.ISOLATED
+        ),
         "GRANT CREATE ON SCHEMA public TO isolation_owner",
     ):
         sql(url, statement)
@@ -309,20 +402,23 @@ def siege(cluster: embedded.Server, migrated: str) -> Iterator[str]:
 @asynccontextmanager
 async def besieged(url: str) -> AsyncIterator[Besieged]:
     watch = await asyncpg.connect(url)
-    yield Besieged(watch, url)
-    await watch.execute("DELETE FROM tasks")
-    await watch.execute("ALTER TABLE tasks OWNER TO postgres")
-    await watch.execute("ALTER TABLE tasks ENABLE ROW LEVEL SECURITY")
-    await watch.execute("ALTER TABLE tasks FORCE ROW LEVEL SECURITY")
-    for function in tasks.FUNCTIONS:
-        await watch.execute(function)
+    city = Besieged(watch, url)
+    yield city
+    await city.everywhere("OWNER TO postgres")
+    await city.everywhere("ENABLE ROW LEVEL SECURITY")
+    await city.everywhere("FORCE ROW LEVEL SECURITY")
+    for name, text in SQL.items():
+        if name.endswith("_FUNCTION"):
+            await watch.execute(text)
     await watch.close()
 
 
 def test_the_mutations_are_all_the_where_clauses() -> None:
-    text = Path(tasks.__file__).read_text()
-    assert len(MUTATIONS) == len(re.findall(r"\bWHERE\b", text)) == 6
-    assert {name for name, _ in MUTATIONS} == set(SQL) - {"CREATE", "UPDATE", "COMPLETE", "DELETE", "CREATE_FUNCTION"}
+    clauses = [clause for text in SQL.values() for clause in re.findall(r"\bWHERE\b.*", text)]
+    assert len(MUTATIONS) == len(clauses) - 1 == 15
+    assert [clause for clause in clauses if not NAMES_THE_OWNER.search(clause)] == [
+        "WHERE coalesce(p_was -> name, 'null') <> coalesce(p_is -> name, 'null')"  # of no table's rows
+    ]
 
 
 def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(siege: str) -> None:
@@ -336,18 +432,19 @@ def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(
                 with pytest.MonkeyPatch.context() as patch:
                     await city.install(patch, {each: without_owner(SQL[each], which) for each, which in mutants})
                     leaked["policies alone"].append(await city.leaks())
-                    await city.watch.execute("ALTER TABLE tasks DISABLE ROW LEVEL SECURITY")
+                    await city.everywhere("DISABLE ROW LEVEL SECURITY")
                     leaked["neither"].append(await city.leaks())
-                await city.watch.execute("ALTER TABLE tasks ENABLE ROW LEVEL SECURITY")
+                await city.everywhere("ENABLE ROW LEVEL SECURITY")
                 await city.install(patch, {each: SQL[each] for each, _ in mutants if each.endswith("_FUNCTION")})
-            await city.watch.execute("ALTER TABLE tasks DISABLE ROW LEVEL SECURITY")
+            await city.everywhere("DISABLE ROW LEVEL SECURITY")
             leaked["where-clauses alone"] = [await city.leaks()]
         return leaked
 
     leaked = asyncio.run(attack())
     assert leaked["policies alone"] == [0] * (len(MUTATIONS) + 1)
     assert leaked["where-clauses alone"] == [0]
-    assert all(leaked["neither"]), leaked["neither"]
+    harmless = {mutant for mutant, leaks in zip([*MUTATIONS, "all"], leaked["neither"], strict=True) if not leaks}
+    assert harmless == GUARDED
     assert leaked["neither"][-1] > max(leaked["neither"][:-1])
 
 
@@ -357,11 +454,11 @@ def test_the_tables_owner_is_held_by_force_alone(siege: str) -> None:
     async def attack() -> list[tuple[bool, int]]:
         found = []
         async with besieged(siege) as city:
-            await city.watch.execute("ALTER TABLE tasks OWNER TO isolation_owner")
+            await city.everywhere("OWNER TO isolation_owner")
             with pytest.MonkeyPatch.context() as patch:
                 await city.install(patch, {name: without_owner(text) for name, text in SQL.items()})
                 for force in ("FORCE", "NO FORCE"):
-                    await city.watch.execute(f"ALTER TABLE tasks {force} ROW LEVEL SECURITY")
+                    await city.everywhere(f"{force} ROW LEVEL SECURITY")
                     schema = await migrate.inspect(dsn.parse(as_login(siege, "isolation_owner")))
                     assert schema.role is None
                     leaked = await city.leaks(schema.role, "isolation_owner")
@@ -380,7 +477,9 @@ TABLES = """
 SELECT c.oid::regclass::text AS name, c.relrowsecurity AND c.relforcerowsecurity AS forced,
        EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'user_id') AS has_owner,
        (SELECT array_agg(ARRAY[p.polcmd::text, p.polpermissive::text, pg_get_expr(p.polqual, c.oid),
-                               pg_get_expr(p.polwithcheck, c.oid), p.polroles::text])
+                               pg_get_expr(p.polwithcheck, c.oid), coalesce(
+                                   (SELECT string_agg(rolname, ',') FROM pg_roles WHERE oid = ANY(p.polroles)), 'PUBLIC'
+                               )])
         FROM pg_policy p WHERE p.polrelid = c.oid) AS policies,
        (SELECT array_agg(i.indexrelid::regclass::text) FROM pg_index i WHERE i.indrelid = c.oid
         AND pg_get_indexdef(i.indexrelid, 1, true) <> 'user_id') AS indexes_not_led,
@@ -392,6 +491,25 @@ SELECT c.oid::regclass::text AS name, c.relrowsecurity AND c.relforcerowsecurity
 FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
 OWNER_ONLY = "(user_id = NULLIF(current_setting('app.user_id'::text, true), ''::text))"
+OWNER_POLICY = ["*", "true", OWNER_ONLY, OWNER_ONLY, "PUBLIC"]
+DAYS = "(NULLIF(current_setting('app.changes_kept_days'::text, true), ''::text))::integer"
+EXPIRED = {
+    "changes": f"(({DAYS} > 0) AND (at < (now() - (({DAYS})::double precision * '1 day'::interval))))",
+    "idempotency_keys": "(at < (now() - '24:00:00'::interval))",
+}
+POLICIES = {  # beside the owner, the role of retention.py: what has expired, and nothing else whatever is set
+    table: [
+        OWNER_POLICY,
+        ["*", "true", expired, None, migrate.RETENTION_ROLE],
+        ["*", "false", expired, None, migrate.RETENTION_ROLE],
+    ]
+    for table, expired in EXPIRED.items()
+}
+NOT_LED = {"changes_expiry", "idempotency_keys_expiry"}  # retention.py asks of all users at once; neither is unique
+
+
+def in_order(policies: list[Any]) -> list[Any]:
+    return sorted(policies, key=str)
 
 
 async def flaws(connection: asyncpg.Connection) -> set[str]:
@@ -407,8 +525,9 @@ async def flaws(connection: asyncpg.Connection) -> set[str]:
                 f"{table['name']}: {flaw}"
                 for flaw, holds in {
                     "not forced": table["forced"],
-                    "policy": table["policies"] == [["*", "true", OWNER_ONLY, OWNER_ONLY, "{0}"]],
-                    "index": not table["indexes_not_led"],
+                    "policy": in_order(table["policies"] or [])
+                    == in_order(POLICIES.get(table["name"], [OWNER_POLICY])),
+                    "index": set(table["indexes_not_led"] or ()) <= NOT_LED,
                     "no key": table["has_key"],
                     "foreign key": not table["keys_without_owner"],
                 }.items()
@@ -454,39 +573,76 @@ def test_every_table_with_an_owner_is_forced_and_led_by_them(migrated: str) -> N
     assert broken == BREAKS  # so the check can fail, and says why
 
 
-def test_the_role_of_requests_may_do_four_things_and_nothing_else(migrated: str) -> None:
-    role = sql(migrated, "SELECT * FROM pg_roles WHERE rolname = $1", migrate.ROLE)[0]
+PRIVILEGES = {  # TRUNCATE asks no policy, and what is logged stays as it is
+    "tasks": {"SELECT", "INSERT", "UPDATE", "DELETE"},
+    "change_counters": {"SELECT", "INSERT", "UPDATE"},
+    "changes": {"SELECT", "INSERT"},
+    "idempotency_keys": {"SELECT", "INSERT", "UPDATE"},
+    migrate.VERSION_TABLE: {"SELECT"},
+}
+
+
+@pytest.mark.parametrize("name", [migrate.ROLE, migrate.RETENTION_ROLE])
+def test_a_role_to_run_as_has_no_power_and_owns_nothing(name: str, migrated: str) -> None:
+    role = sql(migrated, "SELECT * FROM pg_roles WHERE rolname = $1", name)[0]
     powers = ("rolsuper", "rolcanlogin", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolreplication")
     assert not any(role[power] for power in powers)
     assert sql(migrated, "SELECT FROM pg_shdepend WHERE deptype = 'o' AND refobjid = $1", role["oid"]) == []
-    granted = sql(
-        migrated,
-        "SELECT privilege_type FROM information_schema.table_privileges WHERE grantee = $1 AND table_name = 'tasks'",
-        migrate.ROLE,
-    )
-    assert {row[0] for row in granted} == {"SELECT", "INSERT", "UPDATE", "DELETE"}  # TRUNCATE asks no policy
+
+
+@pytest.mark.parametrize(
+    ("role", "privileges"),
+    [
+        (migrate.ROLE, PRIVILEGES),
+        (
+            migrate.RETENTION_ROLE,
+            {"changes": {"DELETE"}, "idempotency_keys": {"DELETE"}, migrate.VERSION_TABLE: {"SELECT"}},
+        ),
+    ],
+)
+def test_a_role_may_do_what_its_work_needs(role: str, privileges: dict[str, set[str]], migrated: str) -> None:
+    query = "SELECT table_name::text, privilege_type::text FROM information_schema.table_privileges WHERE grantee = $1"
+    granted: dict[str, set[str]] = {}
+    for table, privilege in sql(migrated, query, role):
+        granted.setdefault(table, set()).add(privilege)
+    assert granted == privileges
+
+
+def test_the_role_of_retention_reads_keys_and_times_alone(migrated: str) -> None:
+    query = """
+        SELECT table_name::text, column_name::text FROM information_schema.column_privileges
+        WHERE grantee = $1 AND table_name <> $2
+    """
+    assert {tuple(row) for row in sql(migrated, query, migrate.RETENTION_ROLE, migrate.VERSION_TABLE)} == {
+        *(("changes", column) for column in ("user_id", "seq", "at")),
+        *(("idempotency_keys", column) for column in ("user_id", "key", "at")),
+    }
+
+
+A_TABLE = f"(?:{'|'.join(migrate.ISOLATED)})"
+PURE = {"tasks.TASK_FIELDS_FUNCTION"}  # reads and writes no row
 
 
 def names_the_owner(text: str) -> bool:
-    """Whether every read and write of the table in `text` names the owner, its first argument."""
-    touches = re.findall(r"\b(?:FROM|UPDATE|INTO) tasks\b", text)
-    owned = re.findall(r"\bWHERE user_id = (?:scope\.user_id|p_user_id) AND |VALUES \(p_user_id, ", text)
+    """Whether every read and write of a table in `text` names the owner, its first argument."""
+    touches = re.findall(rf"\b(?:FROM|UPDATE|INTO) {A_TABLE}\b", text)
+    owned = re.findall(r"\bWHERE user_id = (?:scope\.user_id|p_user_id)\b|VALUES \(p_user_id, ", text)
     sets = re.search(
         r"AS MATERIALIZED \(SELECT set_config\('app\.user_id', \$1, true\) AS user_id\)"
-        r"|\(\s*p_user_id text\b.*\bPERFORM set_config\('app\.user_id', p_user_id, true\);.*\btasks\b",
+        rf"|\(\s*p_user_id text\b.*\bPERFORM set_config\('app\.user_id', p_user_id, true\);.*\b{A_TABLE}\b",
         text,
         re.DOTALL,
     )
-    calls = re.search(r"\bFROM \w+_task\(\$1, ", text)
+    calls = re.search(r"\bFROM \w+\(\$1, ", text)
     return (len(touches) == len(owned) and bool(touches) and bool(sets)) or (not touches and bool(calls))
 
 
 def test_every_statement_and_function_names_the_owner() -> None:
-    assert [name for name, text in SQL.items() if not names_the_owner(text)] == []
-    assert len(SQL) == 11
+    assert {name for name, text in SQL.items() if not names_the_owner(text)} == PURE
+    assert len(SQL) == 18
     for name, place in MUTATIONS:
         assert not names_the_owner(without_owner(SQL[name], place))
-    for text in SQL.values():
+    for text in (SQL[name] for name in set(SQL) - PURE):
         assert not names_the_owner(text.replace("$1", "$2").replace("p_user_id", "p_title"))
 
 
@@ -510,12 +666,13 @@ def test_row_security_is_proven_by_trying(login: str, role: str | None, proven: 
     assert schema == migrate.Schema(migrate.HEAD, role, proven)
 
 
-def test_without_the_policy_nothing_is_proven(migrated: str) -> None:
-    sql(migrated, "ALTER TABLE tasks DISABLE ROW LEVEL SECURITY")
+@pytest.mark.parametrize("table", migrate.ISOLATED)
+def test_without_the_policy_nothing_is_proven(table: str, migrated: str) -> None:
+    sql(migrated, f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
     try:
         assert not asyncio.run(migrate.inspect(dsn.parse(migrated))).row_security_proven
     finally:
-        sql(migrated, "ALTER TABLE tasks ENABLE ROW LEVEL SECURITY")
+        sql(migrated, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
 
 
 def settings_for(url: str, **others: str) -> config.Settings:
@@ -573,7 +730,7 @@ def test_a_row_of_somebody_else_cannot_be_written(migrated: str) -> None:
         await transaction.start()
         try:
             await connection.execute("SELECT set_config('app.user_id', 'ada', true)")
-            await connection.execute("INSERT INTO tasks (user_id, title) VALUES ('ada', 'Her own')")
+            await connection.execute("INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Her own', 1)")
             return str(await connection.execute(statement))
         except asyncpg.InsufficientPrivilegeError as refusal:
             return str(refusal)
@@ -582,7 +739,7 @@ def test_a_row_of_somebody_else_cannot_be_written(migrated: str) -> None:
             await connection.close()
 
     refused = 'new row violates row-level security policy for table "tasks"'
-    assert asyncio.run(write("INSERT INTO tasks (user_id, title) VALUES ('bob', 'Not hers')")) == refused
+    assert asyncio.run(write("INSERT INTO tasks (user_id, title, version) VALUES ('bob', 'Not hers', 1)")) == refused
     assert asyncio.run(write("UPDATE tasks SET user_id = 'bob'")) == refused
     assert asyncio.run(write("UPDATE tasks SET title = 'Hers'")) == "UPDATE 1"
 
@@ -596,13 +753,15 @@ def test_who_is_nobody_sees_and_writes_nothing(migrated: str) -> None:
             await connection.execute(before)
             seen = len(await connection.fetch("SELECT FROM tasks"))
             try:
-                return seen, str(await connection.execute("INSERT INTO tasks (user_id, title) VALUES ('', '?')"))
+                return seen, str(
+                    await connection.execute("INSERT INTO tasks (user_id, title, version) VALUES ('', '?', 1)")
+                )
             except asyncpg.PostgresError as refusal:
                 return seen, type(refusal).__name__
         finally:
             await connection.close()
 
-    sql(migrated, "INSERT INTO tasks (user_id, title) VALUES ('ada', 'Hers')")
+    sql(migrated, "INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Hers', 1)")
     for before in ("SELECT 1", "SET app.user_id = ''", "SELECT set_config('app.user_id', 'ada', true)"):
         assert asyncio.run(look(before)) == (0, "InsufficientPrivilegeError"), before
     assert asyncio.run(look("SET app.user_id = 'ada'"))[0] > 0  # so the look can see something
@@ -615,11 +774,11 @@ def test_nothing_of_a_user_remains_in_the_session(pooled: bool, migrated: str) -
         db = OwnerDatabase(pool, "ada")
         look = "SELECT pg_backend_pid(), coalesce(current_setting('app.user_id', true), '')"
         found = [tuple((await pool.read(look))[0])]
-        task_id = (await tasks.create(db, "Hers"))["id"]
+        task_id = (await tasks.create(db, "Hers"))[0]["id"]
         for request in (
             tasks.get(db, task_id),
             tasks.list_newest_first(db),
-            tasks.update(db, task_id, title="Still hers"),
+            tasks.update(db, task_id, {"title": "Still hers"}),
             tasks.complete(db, task_id),
             tasks.delete(db, task_id),
             tasks.get(db, task_id),

@@ -19,6 +19,10 @@ DOCUMENT: dict[str, Any] = app.openapi()
 OPERATIONS = [(method, path) for path, operations in DOCUMENT["paths"].items() for method in operations]
 
 
+def writes(method: str, path: str) -> bool:
+    return path.startswith("/api") and method != "get"
+
+
 def test_the_committed_document_is_the_codes() -> None:
     assert json.loads(COMMITTED.read_text()) == DOCUMENT, "run `python3 run.py openapi --write` and commit"
 
@@ -48,8 +52,27 @@ def test_every_operation_behind_a_token_says_so() -> None:
 
 
 def test_no_answer_of_fastapis_own_is_documented() -> None:
-    assert "422" not in json.dumps(DOCUMENT)
-    assert "HTTPValidationError" not in DOCUMENT["components"]["schemas"]
+    assert "HTTPValidationError" not in json.dumps(DOCUMENT)
+    for method, path in OPERATIONS:
+        answers = DOCUMENT["paths"][path][method]["responses"]
+        assert ("422" in answers) == writes(method, path)
+        if writes(method, path):  # the key that was used for another request, and nothing else
+            schema = answers["422"]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/ErrorResponse"}
+            assert "Idempotency-Key" in answers["422"]["description"]
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_conditions_and_keys_are_documented_where_they_count(method: str, path: str) -> None:
+    operation = DOCUMENT["paths"][path][method]
+    named = {field["name"] for field in operation.get("parameters", []) if field["in"] == "header"}
+    of_writes, of_reads = {"If-Match", "Idempotency-Key"}, {"If-None-Match"}
+    behind_a_token = path.startswith("/api")
+    assert named == (of_writes if writes(method, path) else of_reads if behind_a_token else set())
+    assert {"409", "412", "422"} & set(operation["responses"]) == (
+        {"409", "412", "422"} if writes(method, path) else set()
+    )
+    assert ("304" in operation["responses"]) == (behind_a_token and method == "get")
 
 
 NOT_CHECKED = [

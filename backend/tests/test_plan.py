@@ -9,6 +9,7 @@ import asyncio
 import importlib.metadata
 import inspect
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,8 +26,10 @@ from sqlmodel import SQLModel
 from starlette.requests import Request
 
 import auth
+import changes
 import config
 import database
+import idempotency
 import main
 import models
 import schemas
@@ -134,11 +137,12 @@ def test_3_1_task_is_an_sqlmodel_with_the_plans_fields() -> None:
     columns = SQLModel.metadata.tables["tasks"].columns
     fields = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
     assert [column.name for column in columns][:7] == fields
+    assert [column.name for column in columns][7:] == ["uid", "version", "completed_at"]
     assert columns["id"].primary_key
     assert not columns["user_id"].nullable
     assert (columns["title"].type.length, columns["title"].nullable) == (200, False)  # type: ignore[attr-defined]
     assert (columns["description"].type.length, columns["description"].nullable) == (1000, True)  # type: ignore[attr-defined]
-    assert models.Task(user_id="ada", title="Buy milk").completed is False
+    assert models.Task(user_id="ada", title="Buy milk", version=1).completed is False
 
 
 def test_3_1_user_id_is_indexed(server: servers.Running, database_url: str) -> None:
@@ -150,11 +154,11 @@ def test_3_1_user_id_is_indexed(server: servers.Running, database_url: str) -> N
 @pytest.mark.parametrize(
     ("name", "required", "optional"),
     [
-        ("TaskCreate", {"title"}, {"description"}),
+        ("TaskCreate", {"title"}, {"description", "uid"}),
         ("TaskUpdate", set(), {"title", "description", "completed"}),
         ("TaskResponse", {"data", "message"}, set()),
         ("TaskListResponse", {"data", "message"}, {"next_cursor"}),
-        ("ErrorResponse", {"error", "code", "detail"}, {"errors", "reason"}),
+        ("ErrorResponse", {"error", "code", "detail"}, {"errors", "reason", "data"}),
     ],
 )
 def test_3_2_schemas_have_the_plans_fields(name: str, required: set[str], optional: set[str]) -> None:
@@ -335,20 +339,33 @@ def test_8_4_all_endpoints_work_with_the_frontend(uvicorn: servers.Running) -> N
 # --- critical implementation notes ---
 
 
-@pytest.mark.parametrize("name", ["GET", "LIST", "LIST_BY_COMPLETED", "CREATE", "UPDATE", "COMPLETE", "DELETE"])
-def test_note_user_isolation_every_query_is_given_its_owner(name: str) -> None:
-    statement = getattr(tasks, name)
+STATEMENTS = {
+    **{name: getattr(tasks, name) for name in ("GET", "LIST", "LIST_BY_COMPLETED", "CREATE", "UPDATE", "DELETE")},
+    **{name: getattr(changes, name) for name in ("LATEST", "SINCE")},
+    **{name: getattr(idempotency, name) for name in ("FIND_ANSWER", "KEEP_ANSWER")},
+}
+OWNED = "(tasks|change_counters|changes|idempotency_keys)"
+
+
+@pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
+def test_note_user_isolation_every_query_is_given_its_owner(statement: str) -> None:
     assert "$1" in statement
-    if "FROM tasks" in statement:
-        assert "WHERE user_id = scope.user_id" in statement
+    asked = re.findall(rf"FROM {OWNED}\b", statement)
+    assert len(re.findall(rf"FROM {OWNED}\s+WHERE user_id = scope\.user_id\b", statement)) == len(asked)
+    assert asked or re.search(r"FROM \w+\(\$1,", statement)
 
 
-@pytest.mark.parametrize("function", tasks.FUNCTIONS, ids=lambda text: text.split("(")[0].split()[-1])
+@pytest.mark.parametrize(
+    "function",
+    [*tasks.FUNCTIONS, *changes.FUNCTIONS, *idempotency.FUNCTIONS],
+    ids=lambda text: text.split("(")[0].split()[-1],
+)
 def test_note_user_isolation_every_write_names_its_owner(function: str) -> None:
     for part in function.split(";"):
-        if "UPDATE tasks" in part or "FROM tasks" in part:
+        if re.search(rf"(?<!DO )UPDATE {OWNED}\b|FROM {OWNED}\b", part):
             assert "WHERE user_id = p_user_id" in part
-        if "INSERT INTO tasks" in part:
+        if re.search(rf"INSERT INTO {OWNED}\b", part):
+            assert "(user_id, " in part
             assert "VALUES (p_user_id" in part
 
 

@@ -15,7 +15,7 @@ import pytest
 import dsn
 import embedded
 import pool
-from errors import Unavailable
+from errors import NotFound, Unavailable
 from tests.conftest import sql
 
 SIZE = 4
@@ -97,18 +97,24 @@ def test_nothing_is_lost_under_cancellations_time_outs_and_cuts(on_a_pool: Calla
         ends: Counter[str] = Counter()
 
         async def once() -> None:
-            kind = dice.choice(["quick", "quick", "slow", "late", "wrong", "cut"])
+            kind = dice.choice(["quick", "quick", "slow", "late", "wrong", "cut", "together"])
             if kind == "late":
                 await on.read("SELECT pg_sleep(5)", seconds=0.02)
             elif kind == "slow":
                 await on.write("SELECT pg_sleep($1)", dice.random() / 50)
             elif kind == "cut" and dice.random() < 0.1:
                 await on.write("SELECT pg_terminate_backend(pg_backend_pid())")
+            elif kind == "together":
+                assert await on.transaction(twice) == ["same", "same"]
             elif kind == "wrong":
                 with pytest.raises(asyncpg.DivisionByZeroError):
                     await on.write("SELECT 1 / $1::int", 0)
             else:
                 assert [row["word"] for row in await on.read("SELECT $1::text AS word", kind)] == [kind]
+
+        async def twice(begun: pool.Transaction) -> list[str]:
+            sent = [await begun.read("SELECT $1::text AS word FROM pg_sleep(0.002)", "same") for _ in range(2)]
+            return [rows[0]["word"] for rows in sent]
 
         async def caller() -> None:
             while time.monotonic() < until:
@@ -163,14 +169,14 @@ def test_a_time_out_in_the_moment_of_the_hand_over_loses_nothing(
 def test_who_came_first_is_served_first(on_a_pool: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     async def queue(on: pool.Pool) -> None:
         begun: list[int] = []
-        run = on._run
+        run = on._one
 
         async def note(session: pool.Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[pool.Row]:
             begun.append(arguments[0])
             return await run(session, sql, arguments, seconds)
 
         with monkeypatch.context() as patch:
-            patch.setattr(on, "_run", note)
+            patch.setattr(on, "_one", note)
             await asyncio.gather(*(on.read("SELECT $1::int FROM pg_sleep(0.002)", number) for number in range(40)))
         assert begun == sorted(begun)
 
@@ -354,3 +360,65 @@ def test_closing_while_connecting_leaves_nothing(url: str) -> None:
 
     asyncio.run(body())
     assert sessions(url) == []
+
+
+# --- several statements together ---
+
+SAME_BACKEND = "SELECT pg_backend_pid() AS pid, pg_current_xact_id()::text AS transaction"
+
+
+def test_what_is_done_together_is_one_transaction(on_a_pool: Callable[[Test], None]) -> None:
+    async def look_twice(begun: pool.Transaction) -> set[tuple[Any, ...]]:
+        return {tuple((await begun.read(SAME_BACKEND))[0].values()) for _ in range(2)}
+
+    async def together(on: pool.Pool) -> None:
+        seen = [await on.transaction(look_twice) for _ in range(2)]
+        assert [len(each) for each in seen] == [1, 1]
+        assert seen[0] != seen[1]
+
+    on_a_pool(together)
+
+
+@pytest.mark.parametrize("refusal", [NotFound("Task not found"), KeyError("a bug of ours")], ids=["refused", "failed"])
+def test_what_is_raised_undoes_all_of_it(refusal: Exception, on_a_pool: Callable[[Test], None], url: str) -> None:
+    async def write_and_raise(begun: pool.Transaction) -> None:
+        await begun.write("INSERT INTO undone VALUES (1)")
+        raise refusal
+
+    async def undo(on: pool.Pool) -> None:
+        await on.write("CREATE TABLE IF NOT EXISTS undone (number int)")
+        with pytest.raises(type(refusal)):
+            await on.transaction(write_and_raise)
+        assert await on.read("SELECT number FROM undone") == []
+
+    on_a_pool(undo)
+
+
+def test_what_was_rolled_back_is_done_again_from_its_beginning(on_a_pool: Callable[[Test], None]) -> None:
+    async def again(on: pool.Pool) -> None:
+        begun_at: list[str] = []
+
+        async def fail_at_first(begun: pool.Transaction) -> int:
+            begun_at.append((await begun.read(SAME_BACKEND))[0]["transaction"])
+            if len(begun_at) < pool.ATTEMPTS:
+                await begun.write("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'serialization_failure'; END $$")
+            return len(begun_at)
+
+        assert await on.transaction(fail_at_first) == pool.ATTEMPTS
+        assert len(set(begun_at)) == pool.ATTEMPTS
+
+    on_a_pool(again)
+
+
+def test_a_transaction_that_is_cut_is_not_begun_again(on_a_pool: Callable[[Test], None]) -> None:
+    async def cut(on: pool.Pool) -> None:
+        begun: list[int] = []
+
+        async def end_ourselves(transaction: pool.Transaction) -> None:
+            begun.append(1)
+            await transaction.write("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        assert await outcome(on.transaction(end_ourselves)) == "Unavailable"
+        assert len(begun) == 1
+
+    on_a_pool(cut)

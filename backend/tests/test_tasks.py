@@ -10,7 +10,9 @@ def test_a_task_lives_its_life(ada: Person) -> None:
     assert created.status_code == 201
     assert created.json()["message"] == "Task created"
     task = created.json()["data"]
-    assert list(task) == ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+    plans = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+    assert list(task) == [*plans, "uid", "version", "completed_at"]
+    assert (task["version"], task["completed_at"], created.headers["etag"]) == (1, None, '"1"')
     assert (task["title"], task["completed"], task["user_id"]) == ("Buy milk", False, ada.id)
     assert created.headers["location"] == f"{ada.tasks}/{task['id']}"
 
@@ -22,6 +24,8 @@ def test_a_task_lives_its_life(ada: Person) -> None:
     updated = ada.put(task["id"], {"description": None}).json()
     assert (updated["message"], updated["data"]["description"]) == ("Task updated", None)
     assert updated["data"]["updated_at"] > toggled["data"]["updated_at"]
+    assert [reply["data"]["version"] for reply in (toggled, updated)] == [2, 3]
+    assert updated["data"]["completed_at"] == toggled["data"]["completed_at"] == toggled["data"]["updated_at"]
 
     deleted = ada.delete(task["id"])
     assert (deleted.status_code, deleted.json()) == (200, {"data": None, "message": "Task deleted"})

@@ -9,7 +9,9 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
-from errors import ApiError
+from errors import ApiError, PreconditionFailed
+from idempotency import Kept
+from web.fields import entity_tag
 
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"  # RFC 9457
@@ -17,6 +19,7 @@ PROBLEM_JSON = b"application/problem+json"  # RFC 9457
 _REFUSED = re.compile(rb"q=0(\.0*)?")
 
 Headers = list[tuple[bytes, bytes]]
+REVALIDATE = (b"cache-control", b"private, no-cache")  # keep it, and ask each time whether it still is so
 
 
 class Answer:
@@ -36,14 +39,46 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def answer(data: Any, message: str, status: int = 200, **members: Any) -> Answer:
-    """`{"data": …, "message": …}`; `members` come after. Rows of the database may stand for objects."""
-    return Answer(status, to_json({"data": data, "message": message, **members}, fallback=dict))
+def answer(data: Any, message: str, version: int | None = None, status: int = 200, **members: Any) -> Answer:
+    """`{"data": …, "message": …}`; `members` come after. Rows of the database may stand for objects.
+
+    `version` is that of `data`: with it, the answer has an ETag.
+    """
+    headers = None if version is None else [(b"etag", entity_tag(version)), REVALIDATE]
+    return Answer(status, to_json({"data": data, "message": message, **members}, fallback=dict), headers=headers)
 
 
-def created(data: Mapping[str, Any], message: str, location: str) -> Answer:
-    reply = answer(data, message, 201)
+def one(task: Mapping[str, Any], message: str, status: int = 200) -> Answer:
+    return answer(task, message, task["version"], status)
+
+
+def at(location: str, reply: Answer) -> Answer:
+    """`reply`, saying where what it carries is found."""
     reply.headers.append((b"location", location.encode()))
+    return reply
+
+
+def not_modified(*headers: tuple[bytes, bytes]) -> Answer:
+    """304: the client has what it would get. It carries the fields that a 200 would (RFC 9110 section 15.4.5)."""
+    reply = Answer(304, b"")
+    reply.headers = list(headers)
+    return reply
+
+
+def unchanged(version: int) -> Answer:
+    return not_modified((b"etag", entity_tag(version)), REVALIDATE)
+
+
+def keep(reply: Answer) -> Kept:
+    return Kept(reply.status, {name.decode(): value.decode() for name, value in reply.headers}, reply.body)
+
+
+def replay(kept: Kept, again: bool) -> Answer:
+    """The answer that is kept of a write, sent for the first time or `again`."""
+    reply = Answer(kept.status, kept.body)
+    reply.headers = [(name.encode(), value.encode()) for name, value in kept.headers.items()]
+    if again:
+        reply.headers.append((b"idempotency-replayed", b"true"))
     return reply
 
 
@@ -59,6 +94,8 @@ def accepts(header: bytes, name: bytes) -> bool:
 def failure(error: ApiError, accept: bytes = b"") -> Answer:
     """The error as JSON, or as RFC 9457 where the Accept header asks for it."""
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()]
+    if isinstance(error, PreconditionFailed) and error.current:
+        headers += [(b"etag", entity_tag(error.current["version"])), REVALIDATE]
     if accepts(accept, PROBLEM_JSON):
         return Answer(error.status, to_json(error.problem_details()), PROBLEM_JSON, headers)
     return Answer(error.status, to_json(error.body()), JSON, headers)

@@ -8,6 +8,7 @@ from fastapi import Path
 from fastapi.security import HTTPBearer
 
 from schemas import ErrorResponse, ProblemDetails
+from web.fields import KEY_MAX
 
 BEARER = HTTPBearer(
     scheme_name="bearer",
@@ -22,14 +23,26 @@ def owner(user_id: Annotated[str, Path(description="The token's `sub`", examples
 
 
 _WHEN = {
-    400: "The body, query or path is not what is asked",
+    400: "The body, query, path or a header is not what is asked",
     401: "No token, or one that does not count; `reason` says why",
     403: "The path's user is not the token's",
     404: "Absent, deleted or another user's: all the same",
+    409: "The same request is still running; `Retry-After` says when to come back",
+    412: "`If-Match` names another version; `data` is the task as it now is",
     413: "The body is over 64 KiB",
     415: "The body is not `application/json` in UTF-8",
+    422: "The `Idempotency-Key` was used for another request",
     429: "Too many requests; `Retry-After` says when to come back",
     503: "The database is out of reach, or busy; `Retry-After` says when to come back",
+}
+
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Sent again with the same key, the request is not done again: you get its first answer",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX, "pattern": "^[!-~]+$"},
 }
 
 
@@ -44,10 +57,12 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
     components = schema["components"]["schemas"]
     components["ProblemDetails"] = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
     for path in schema["paths"].values():
-        for operation in path.values():
+        for method, operation in path.items():
             _body_is_no_null(operation)
+            if method != "get" and operation.get("security"):
+                operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
             for status, response in operation["responses"].items():
-                if not status.startswith("2"):
+                if status.startswith(("4", "5", "d")):
                     response["content"]["application/problem+json"] = {
                         "schema": {"$ref": "#/components/schemas/ProblemDetails"}
                     }

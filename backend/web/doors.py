@@ -7,26 +7,50 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, Path, params
+from fastapi import Depends, Header, Path, params
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, WithJsonSchema
 from starlette.requests import HTTPConnection
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+import idempotency
 from auth import get_current_user, verify_user_access
-from database import OwnerDatabase, get_db
+from database import OwnerDatabase, get_database, get_db
 from errors import Invalid, Problem
+from pool import Transaction
 from schemas import Body
-from web import bodies, paths
-from web.answers import Answer
+from web import bodies, fields, paths
+from web.answers import Answer, keep, replay
 from web.cursors import Cursors, get_cursors
+
+
+class Field(NamedTuple):
+    """A header field: its name, and what makes a value of its lines, or raises ValueError with a sentence."""
+
+    name: bytes
+    parse: Callable[[list[bytes]], Any]
+
 
 # What an endpoint may ask for, beside one `schemas.Body` and one model in `Annotated[…, Query()]`. A door calls the
 # function in Depends with the request, after the request was let in.
 Db = Annotated[OwnerDatabase, Depends(get_db)]
 Pages = Annotated[Cursors, Depends(get_cursors)]
 TaskId = Annotated[int, Path(ge=1, le=2**63 - 1, description="A canonical decimal integer")]
+IfMatch = Annotated[
+    list[int] | None,
+    WithJsonSchema({"type": "string"}),
+    Header(alias="If-Match", description="`ETag`s: write only if the task is still at one of them, else 412"),
+    Field(b"if-match", fields.if_match),
+]
+IfNoneMatch = Annotated[
+    list[bytes] | None,
+    WithJsonSchema({"type": "string"}),
+    Header(alias="If-None-Match", description="`ETag`s of what you have: 304 if it is still so"),
+    Field(b"if-none-match", fields.if_none_match),
+]
+
+IDEMPOTENCY_KEY = Field(b"idempotency-key", fields.idempotency_key)  # of every write, whatever its endpoint
 
 Endpoint = Callable[..., Awaitable[Answer]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -52,7 +76,8 @@ class Door(APIRoute):
         self.owner_at = segments.index("{user_id}") if "{user_id}" in segments else None
         self.id_at = segments.index("{task_id}") if "{task_id}" in segments else None
         self.needs = Needs.of(endpoint)
-        self.reads = bool(self.id_at or self.needs.query or self.needs.body)
+        self.writes = not self.public and "GET" not in methods
+        self.reads = self.writes or bool(self.id_at or self.needs.query or self.needs.fields)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Never: only the front opens doors, and it goes by the raw path."""
@@ -68,12 +93,25 @@ class Door(APIRoute):
         request = HTTPConnection(scope)
         if not self.public:
             await self._admit(request, path)
-        if self.reads:
-            await self._read(scope, path, receive, arguments)
+        retry = await self._read(scope, path, receive, arguments) if self.reads else None
+        reply = await (self._run_once(request, arguments, retry) if retry else self._run(request, arguments))
+        await reply(scope, receive, send)
+
+    async def _run(self, request: HTTPConnection, arguments: dict[str, Any]) -> Answer:
         for name, provide in self.needs.provided:
             arguments[name] = provide(request)
-        reply = await self.run(**arguments)
-        await reply(scope, receive, send)
+        return await self.run(**arguments)
+
+    async def _run_once(self, request: HTTPConnection, arguments: dict[str, Any], retry: Retry) -> Answer:
+        """With an `Idempotency-Key`: the endpoint runs in the transaction that keeps its answer."""
+
+        async def run(transaction: Transaction) -> idempotency.Kept:
+            request.scope["transaction"] = transaction
+            return keep(await self._run(request, arguments))
+
+        pool, user_id = get_database(request).pool, request.scope["user_id"]
+        kept, again = await idempotency.once(pool, user_id, retry.key, retry.fingerprint, run)
+        return replay(kept, again)
 
     async def _admit(self, request: HTTPConnection, path: tuple[str, ...]) -> None:
         user = await get_current_user(request)
@@ -84,8 +122,10 @@ class Door(APIRoute):
         if limiter is not None:
             limiter.take(user["id"])
 
-    async def _read(self, scope: Scope, path: tuple[str, ...], receive: Receive, arguments: dict[str, Any]) -> None:
-        """Fill in what the caller brings. All that is wrong with it is said at once: path, query, then body."""
+    async def _read(
+        self, scope: Scope, path: tuple[str, ...], receive: Receive, arguments: dict[str, Any]
+    ) -> Retry | None:
+        """Fill in what the caller brings. All that is wrong with it is said at once: path, query, header, then body."""
         needs = self.needs
         problems: list[Problem] = []
         sent = b""
@@ -99,11 +139,16 @@ class Door(APIRoute):
                 problems.append(Problem("task_id", "Task id must be an integer"))
         if needs.query and needs.query_model:
             arguments[needs.query] = _model(needs.query_model, _parameters(scope["query_string"]), problems)
+        for name, field in needs.fields:
+            arguments[name] = _field(scope, field, problems)
+        key = _field(scope, IDEMPOTENCY_KEY, problems) if self.writes else None
+        _refuse_misplaced_condition(scope, self.writes, problems)
         if needs.body and needs.body_model:
             wanted = sent or not needs.body_optional
             arguments[needs.body] = _body(needs.body_model, sent, problems) if wanted else None
         if problems:
             raise Invalid(problems)
+        return Retry(key, idempotency.fingerprint(scope["method"], path, sent)) if key else None
 
 
 class PublicDoor(Door):
@@ -121,6 +166,7 @@ class Needs(NamedTuple):
     body: str | None
     body_model: type[Body] | None
     body_optional: bool
+    fields: tuple[tuple[str, Field], ...]
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Needs:
@@ -139,7 +185,20 @@ class Needs(NamedTuple):
             body=body,
             body_model=_body_model(noted[body]) if body else None,
             body_optional=body is not None and parameters[body].default is None,
+            fields=tuple(
+                (name, mark)
+                for name, note in noted.items()
+                for mark in getattr(note, "__metadata__", ())
+                if isinstance(mark, Field)
+            ),
         )
+
+
+class Retry(NamedTuple):
+    """What makes a write one that may be sent again: its key, and what tells its request from others."""
+
+    key: str
+    fingerprint: bytes
 
 
 def _first(noted: dict[str, Any], fits: Callable[[Any], Any]) -> str | None:
@@ -164,6 +223,22 @@ def _parameters(query_string: bytes) -> dict[str, Any]:
     for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
         values[name] = [values[name], value] if name in values else value
     return values
+
+
+def _field(scope: Scope, field: Field, problems: list[Problem]) -> Any:
+    try:
+        return field.parse(fields.values(scope, field.name))
+    except ValueError as error:
+        problems.append(Problem(field.name.decode().title(), str(error)))
+        return None
+
+
+def _refuse_misplaced_condition(scope: Scope, writes: bool, problems: list[Problem]) -> None:
+    """A condition that a door does not check must not be passed over: who sent it counts on it."""
+    if writes and b"if-none-match" in scope["headers_by_name"]:
+        problems.append(Problem("If-None-Match", "If-None-Match is for reading; guard a write with If-Match"))
+    elif not writes and b"if-match" in scope["headers_by_name"]:
+        problems.append(Problem("If-Match", "If-Match is for writing; ask with If-None-Match for what is new"))
 
 
 def _body(model: type[Model], sent: bytes, problems: list[Problem]) -> Model | None:

@@ -19,7 +19,7 @@ from web.paths import segments
 log = logging.getLogger("todo.web")
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-EXPOSED = b"ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id"
+EXPOSED = b"ETag, Idempotency-Replayed, Location, Retry-After, WWW-Authenticate, X-Request-Id"
 PREFLIGHT_MAX_AGE_SECONDS = 600
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~ \t,-]{1,1024}")

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-import tasks
+from migrate import ROLE
 from migrations.isolation import create_role, isolate
 
 revision = "0001"
@@ -11,7 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    create_role()
+    create_role(ROLE)
     op.create_table(
         "tasks",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),
@@ -28,5 +28,3 @@ def upgrade() -> None:
     op.create_index("tasks_newest", "tasks", ["user_id", "created_at", "id"])
     op.create_index("tasks_newest_by_completed", "tasks", ["user_id", "completed", "created_at", "id"])
     isolate("tasks")
-    for function in tasks.FUNCTIONS:
-        op.execute(function)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
+import dsn
 import embedded
+import idempotency
+from errors import IdempotencyInProgress
+from pool import Pool, Transaction
 from tests import servers
 from tests.conftest import sql
 from tests.people import Person
@@ -18,6 +26,10 @@ CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPT
 """
 FAIL_ON_BREAK = """
 CREATE TRIGGER fail BEFORE INSERT ON tasks FOR EACH ROW WHEN (NEW.title = 'Break') EXECUTE FUNCTION fail()
+"""
+FAIL_AT_COMMIT = """
+CREATE CONSTRAINT TRIGGER fail_at_commit AFTER INSERT ON tasks DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW WHEN (NEW.title = 'Break at commit') EXECUTE FUNCTION fail()
 """
 
 
@@ -50,6 +62,7 @@ def both(
         servers.wait_until_up(troubled)
         sql(failing, FAIL)
         sql(failing, FAIL_ON_BREAK)
+        sql(failing, FAIL_AT_COMMIT)
         yield troubled, servers.wait_until_up(forsaken)
     finally:
         troubled.stop()
@@ -58,7 +71,7 @@ def both(
 
 @pytest.fixture(scope="session")
 def troubled(both: tuple[servers.Running, servers.Running]) -> servers.Running:
-    """A server with a rate limit, and a database that fails on a task with the title "Break"."""
+    """A server with a rate limit, and a database that fails on a task titled "Break", or "Break at commit"."""
     return both[0]
 
 
@@ -66,3 +79,31 @@ def troubled(both: tuple[servers.Running, servers.Running]) -> servers.Running:
 def forsaken(both: tuple[servers.Running, servers.Running]) -> servers.Running:
     """A server whose database is out of reach."""
     return both[1]
+
+
+@contextmanager
+def at_work(url: str, user_id: str, key: str) -> Iterator[None]:
+    """Meanwhile a write of this user's with this key runs on another server, that of `url`'s database; it fails."""
+    began, over = threading.Event(), threading.Event()
+
+    async def work(_: Transaction) -> idempotency.Kept:
+        began.set()
+        await asyncio.to_thread(over.wait)
+        raise IdempotencyInProgress
+
+    async def run() -> None:
+        pool = Pool(dsn.parse(url), None)
+        try:
+            with pytest.raises(IdempotencyInProgress):
+                await idempotency.once(pool, user_id, key, b"", work)
+        finally:
+            await pool.close()
+
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(asyncio.run, run())
+        try:
+            assert began.wait(5)
+            yield
+        finally:
+            over.set()
+            running.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -15,6 +16,15 @@ LARGEST = 2**63 - 1
 
 def the_task(person: Person, task: dict[str, Any]) -> Any:
     return person.get(f"/{task['id']}").json()["data"]
+
+
+def written(was: dict[str, Any], shown: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """`was` with `fields`, as the user's next change leaves it; of its time, which `shown` says, that it is later."""
+    assert moment(shown["updated_at"]) > moment(was["updated_at"])
+    expected = {**was, **fields, "updated_at": shown["updated_at"], "version": was["version"] + 1}
+    if expected["completed"] != was["completed"]:
+        expected["completed_at"] = shown["updated_at"] if expected["completed"] else None
+    return expected
 
 
 # --- each endpoint's status, message and data ---
@@ -47,8 +57,8 @@ def test_put_answers_200_task_updated_and_the_task(ada: Person) -> None:
     task = ada.has("Buy milk")
     reply = ada.put(task["id"], {"title": "Buy oat milk", "description": "One litre", "completed": True})
     assert (reply.status_code, reply.json()["message"]) == (200, "Task updated")
-    expected = {**task, "title": "Buy oat milk", "description": "One litre", "completed": True}
-    assert reply.json()["data"] == {**expected, "updated_at": reply.json()["data"]["updated_at"]}
+    wanted = {"title": "Buy oat milk", "description": "One litre", "completed": True}
+    assert reply.json()["data"] == written(task, reply.json()["data"], **wanted)
     assert the_task(ada, task) == reply.json()["data"]
 
 
@@ -91,8 +101,7 @@ def test_put_and_patch_change_only_the_fields_present(ada: Person, method: str, 
     reply = ada.request(method, f"{ada.tasks}/{task['id']}", json=change)
     assert (reply.status_code, reply.json()["message"]) == (200, "Task updated")
     changed = reply.json()["data"]
-    assert changed == {**task, **change, "updated_at": changed["updated_at"]}
-    assert moment(changed["updated_at"]) > moment(task["updated_at"])
+    assert changed == written(task, changed, **change)
     assert the_task(ada, task) == changed
 
 
@@ -107,10 +116,14 @@ def test_null_clears_neither_title_nor_completed(ada: Person, method: str, field
     assert the_task(ada, task) == task
 
 
-def test_setting_completed_to_what_it_is_changes_nothing_but_updated_at(ada: Person) -> None:
+def test_setting_completed_to_what_it_is_changes_nothing_but_updated_at_and_version(ada: Person) -> None:
     task = ada.has("Buy milk")
     changed = ada.put(task["id"], {"completed": False}).json()["data"]
-    assert changed == {**task, "updated_at": changed["updated_at"]}
+    assert changed == written(task, changed)
+    completed = ada.put(task["id"], {"completed": True}).json()["data"]
+    again = ada.put(task["id"], {"completed": True}).json()["data"]
+    assert again == written(completed, again)
+    assert again["completed_at"] == completed["updated_at"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
@@ -121,11 +134,14 @@ def test_what_a_body_may_not_set_never_binds(ada: Person, bob: Person, method: s
         "user_id": bob.id,
         "created_at": "2001-01-01T00:00:00Z",
         "updated_at": "2001-01-01T00:00:00Z",
-        "version": 9,
+        "completed_at": "2001-01-01T00:00:00Z",
+        "version": LARGEST,
         "owner": {"id": bob.id},
         "": None,
     }
     path = ada.tasks if method == "POST" else f"{ada.tasks}/{task['id']}"
+    if method != "POST":
+        forged["uid"] = str(uuid4())  # chosen at creation, and never again
     reply = ada.request(method, path, json={"title": "Buy milk", **forged})
     shown = reply.json()["data"]
     assert reply.status_code == (201 if method == "POST" else 200)
@@ -133,7 +149,9 @@ def test_what_a_body_may_not_set_never_binds(ada: Person, bob: Person, method: s
     assert shown["user_id"] == ada.id
     assert moment(shown["created_at"]) >= moment(task["created_at"])
     assert moment(shown["updated_at"]) > moment(task["updated_at"])
-    assert "version" not in shown
+    assert shown["version"] == task["version"] + 1
+    assert shown["completed_at"] is None
+    assert method == "POST" or shown["uid"] == task["uid"]
     assert "owner" not in shown
     assert bob.get().json()["data"] == []
 
@@ -155,6 +173,7 @@ def test_concurrent_toggles_flip_as_often_as_they_are_asked(ada: Person) -> None
     assert [reply.status for reply in replies] == [200] * 41
     assert sum(reply.data["completed"] for reply in replies) == 21
     assert len({reply.data["updated_at"] for reply in replies}) == 41
+    assert {reply.data["version"] - task["version"] for reply in replies} == set(range(1, 42))
     assert the_task(ada, task)["completed"] is True
 
 
@@ -174,7 +193,7 @@ def test_complete_with_completed_sets_so_that_a_retry_is_safe(ada: Person) -> No
         assert first.json()["data"]["completed"] is wanted
         assert first.json()["message"] == f"Task marked as {word}"
         assert moment(first.json()["data"]["updated_at"]) > moment(task["updated_at"])
-        assert (again.status_code, again.json()) == (200, first.json())  # updated_at included: nothing changed
+        assert (again.status_code, again.json()) == (200, first.json())  # updated_at, version: nothing changed
 
 
 @pytest.mark.parametrize("body", [b"null", b"true", b"[]", b'"completed"', b"{", b'{"completed": 1}'])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
 
 from tests import servers
-from tests.contract.conftest import BURST
+from tests.contract.conftest import BURST, at_work
 from tests.contract.wire import JSON, ORIGIN, Reply, ask, say, stream
 from tests.people import Person, token_for
 
@@ -18,6 +19,7 @@ TITLE = b'{"title":"a"}'
 BREAK = b'{"title":"Break"}'
 LARGE = b" " * (64 * 1024 + 1)
 HOST = "Host: todo.example\r\n"
+KEYED = {**JSON, "Idempotency-Key": "key"}
 
 CODES = {
     400: "VALIDATION_ERROR",
@@ -25,9 +27,12 @@ CODES = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    409: "IDEMPOTENCY_IN_PROGRESS",
+    412: "PRECONDITION_FAILED",
     413: "PAYLOAD_TOO_LARGE",
     414: "URI_TOO_LONG",
     415: "UNSUPPORTED_MEDIA_TYPE",
+    422: "IDEMPOTENCY_KEY_REUSED",
     429: "RATE_LIMITED",
     431: "HEADERS_TOO_LARGE",
     500: "SERVER_ERROR",
@@ -39,6 +44,8 @@ TITLES = {  # RFC 9110's words, as RFC 9457 wants them
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    409: "Conflict",
+    412: "Precondition Failed",
     415: "Unsupported Media Type",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
@@ -59,6 +66,8 @@ class Failure(NamedTuple):
     at: str = "server"
     token: bool = True
     before: int = 0  # requests of the same user that come first
+    created: bytes | None = None  # the body of a POST with the same headers that comes first
+    running: bool = False  # another request with the same key, meanwhile
     head: str = ""  # instead of all that: these lines, for what no client library sends
     streamed: bool = False
 
@@ -84,6 +93,11 @@ FAILURES = [
     Failure("unknown filter", 400, "GET", TASKS + "?filter=done"),
     Failure("limit 0", 400, "GET", TASKS + "?limit=0"),
     Failure("forged cursor", 400, "GET", TASKS + "?limit=1&cursor=forged"),
+    Failure("malformed condition", 400, "DELETE", TASKS + "/7", None, {"If-Match": "7"}),
+    Failure("malformed condition of a read", 400, "GET", TASKS, None, {"If-None-Match": "7"}),
+    Failure("misplaced condition", 400, "HEAD", TASKS, None, {"If-Match": '"7"'}),
+    Failure("malformed key", 400, "POST", TASKS, TITLE, {**JSON, "Idempotency-Key": '"'}),
+    Failure("uid is none", 400, "POST", TASKS, b'{"title":"a","uid":"7"}', JSON),
     Failure("no host", 400, "GET", "", head="GET /health HTTP/1.1\r\n"),
     Failure("two hosts", 400, "GET", "", head=f"GET /health HTTP/1.1\r\n{HOST}{HOST}"),
     Failure("malformed host", 400, "GET", "", head="GET /health HTTP/1.1\r\nHost: a b\r\n"),
@@ -110,6 +124,9 @@ FAILURES = [
     Failure("DELETE on the list", 405, "DELETE", TASKS),
     Failure("plain OPTIONS", 405, "OPTIONS", TASKS, token=False),
     Failure("unknown method", 405, "PROPFIND", TASKS, token=False),
+    Failure("the same key still running", 409, "POST", TASKS, TITLE, KEYED, running=True),
+    Failure("another version of the list", 412, "POST", TASKS, TITLE, {**JSON, "If-Match": '"7"'}),
+    Failure("a weak tag", 412, "POST", TASKS, TITLE, {**JSON, "If-Match": 'W/"0"'}),
     Failure("declared too large", 413, "POST", TASKS, LARGE, JSON),
     Failure("declared too large, no token", 413, "POST", TASKS, None, {"Content-Length": "70000"}, token=False),
     Failure("streamed too large", 413, "POST", TASKS, LARGE, JSON, streamed=True),
@@ -119,6 +136,8 @@ FAILURES = [
     Failure("no media type", 415, "PATCH", TASKS + "/7/complete", b"{}"),
     Failure("UTF-16 announced", 415, "PUT", TASKS + "/7", TITLE, {"Content-Type": "application/json; charset=utf-16"}),
     Failure("compressed", 415, "POST", TASKS, TITLE, {**JSON, "Content-Encoding": "gzip"}),
+    Failure("the key of another request", 422, "POST", TASKS, TITLE, KEYED, created=b'{"title":"b"}'),
+    Failure("the key of a request elsewhere", 422, "DELETE", TASKS + "/7", None, KEYED, created=TITLE),
     Failure("too often", 429, "GET", TASKS, at="troubled", before=BURST),
     Failure("too often, HEAD", 429, "HEAD", TASKS + "/7", at="troubled", before=BURST),
     Failure("too often, to write", 429, "POST", TASKS, TITLE, JSON, at="troubled", before=BURST),
@@ -128,12 +147,13 @@ FAILURES = [
     Failure("no database: list", 503, "GET", TASKS, at="forsaken"),
     Failure("no database: HEAD", 503, "HEAD", TASKS + "/7", at="forsaken"),
     Failure("no database: create", 503, "POST", TASKS, TITLE, JSON, at="forsaken"),
+    Failure("no database: create with a key", 503, "POST", TASKS, TITLE, KEYED, at="forsaken"),
     Failure("no database: toggle", 503, "PATCH", TASKS + "/7/complete", at="forsaken"),
     Failure("no database: delete", 503, "DELETE", TASKS + "/7", at="forsaken"),
 ]
 
 
-def provoke(failure: Failure, url: str, extra: dict[str, str]) -> Reply:
+def provoke(failure: Failure, url: str, database_url: str, extra: dict[str, str]) -> Reply:
     user = f"eve-{uuid4().hex[:12]}"
     if failure.head:
         lines = "".join(f"{name}: {value}\r\n" for name, value in extra.items())
@@ -145,7 +165,10 @@ def provoke(failure: Failure, url: str, extra: dict[str, str]) -> Reply:
         return stream(url, failure.method, target, failure.body, end=False, headers=headers)
     for _ in range(failure.before):
         assert ask(url, "GET", f"/api/{user}/tasks", None, token).status == 200
-    return ask(url, failure.method, target, failure.body, headers)
+    if failure.created:
+        assert ask(url, "POST", f"/api/{user}/tasks", failure.created, headers).status == 201
+    with at_work(database_url, user, failure.headers["Idempotency-Key"]) if failure.running else nullcontext():
+        return ask(url, failure.method, target, failure.body, headers)
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +182,8 @@ def test_the_walk_meets_every_code_the_server_has() -> None:
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
-def test_every_way_to_fail_has_one_envelope(failure: Failure, urls: dict[str, str]) -> None:
-    reply = provoke(failure, urls[failure.at], {"Origin": ORIGIN})
+def test_every_way_to_fail_has_one_envelope(failure: Failure, urls: dict[str, str], database_url: str) -> None:
+    reply = provoke(failure, urls[failure.at], database_url, {"Origin": ORIGIN})
     assert reply.status == failure.status
     check_headers(failure, reply)
     if not failure.unread:
@@ -174,10 +197,9 @@ def test_every_way_to_fail_has_one_envelope(failure: Failure, urls: dict[str, st
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
-def test_every_way_to_fail_is_had_as_rfc_9457_too(failure: Failure, urls: dict[str, str]) -> None:
-    reply = provoke(
-        failure, urls[failure.at], {"Accept": f"text/html, {PROBLEM}; q=0.9", "Origin": "http://evil.example"}
-    )
+def test_every_way_to_fail_is_had_as_rfc_9457_too(failure: Failure, urls: dict[str, str], database_url: str) -> None:
+    extra = {"Accept": f"text/html, {PROBLEM}; q=0.9", "Origin": "http://evil.example"}
+    reply = provoke(failure, urls[failure.at], database_url, extra)
     assert reply.status == failure.status
     check_headers(failure, reply)
     assert not any(name.startswith("access-control-") for name in reply.headers)
@@ -200,7 +222,7 @@ def check_headers(failure: Failure, reply: Reply) -> None:
     assert failure.method == "HEAD" or int(headers["content-length"]) == len(reply.body) > 0
     assert ("www-authenticate" in headers) == (failure.status == 401)
     assert ("allow" in headers) == (failure.status == 405)
-    assert ("retry-after" in headers) == (failure.status in (429, 503))
+    assert ("retry-after" in headers) == (failure.status in (409, 429, 503))
     if "retry-after" in headers:
         assert 1 <= int(headers["retry-after"]) <= 60
     assert "server" not in headers
@@ -208,7 +230,7 @@ def check_headers(failure: Failure, reply: Reply) -> None:
 
 def check_body(failure: Failure, body: dict[str, Any], common: list[str]) -> None:
     about_fields = failure.status == 400 and not failure.head
-    own = ["errors"] if about_fields else ["reason"] if failure.status == 401 else []
+    own = ["errors"] if about_fields else {401: ["reason"], 412: ["data"]}.get(failure.status, [])
     assert list(body) == common + own
     assert body["code"] == CODES[failure.status]
     sentence = body["detail"]
@@ -292,6 +314,7 @@ def test_a_rate_limit_is_each_users_own_and_retry_after_is_true(troubled: server
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("uid", "7", "Uid must be a UUID, such as 3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e"),
         ("title", None, "Title is required"),
         ("title", "", "Title is required"),
         ("title", "a" * 201, "Title must be between 1 and 200 characters"),
@@ -306,7 +329,9 @@ def test_a_rate_limit_is_each_users_own_and_retry_after_is_true(troubled: server
 )
 def test_validation_says_which_field_and_what_would_be_right(ada: Person, field: str, value: Any, message: str) -> None:
     task = ada.has("Buy milk")
-    replies = [ada.put(task["id"], {field: value})]
+    replies = []
+    if field != "uid":
+        replies.append(ada.put(task["id"], {field: value}))
     if field != "completed":
         replies.append(ada.post({"title": "Buy milk", field: value}))
     for reply in replies:
@@ -321,3 +346,7 @@ def test_every_problem_is_said_at_once_and_error_is_the_first(ada: Person) -> No
     reply = ada.put("abc", {"completed": 1, "description": 1, "title": 1}).json()
     assert [problem["field"] for problem in reply["errors"]] == ["task_id", "title", "description", "completed"]
     assert reply["error"] == reply["detail"] == "Task id must be an integer"
+    headers = {"If-Match": "7", "Idempotency-Key": "", "If-None-Match": "*"}
+    errors = ada.put("abc", {"completed": 1}, headers=headers).json()["errors"]
+    fields = ["task_id", "If-Match", "Idempotency-Key", "If-None-Match", "completed"]
+    assert [problem["field"] for problem in errors] == fields

@@ -7,7 +7,7 @@ import pytest
 from tests.contract.wire import JSON, ORIGIN, ask, say, send
 from tests.people import Person, token_for
 
-EXPOSED = {"ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id"}
+EXPOSED = {"ETag", "Idempotency-Replayed", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id"}
 OTHER_ORIGINS = [
     *(
         "http://evil.example",
@@ -89,8 +89,10 @@ def test_every_answer_has_an_id_of_its_own_and_is_not_sniffed(ada: Person) -> No
     assert len({reply.headers["x-request-id"] for reply in replies}) == len(replies)
     for reply in replies:
         assert reply.headers["x-content-type-options"] == "nosniff"
-    for reply in (*replies[1:6], *replies[7:]):
-        assert reply.headers["cache-control"] == "no-store"
+    for reply in replies[1:6]:
+        assert (reply.headers["cache-control"], "etag" in reply.headers) == ("private, no-cache", True)
+    for reply in replies[7:]:
+        assert (reply.headers["cache-control"], "etag" in reply.headers) == ("no-store", False)
 
 
 def test_success_is_json_of_a_declared_length(ada: Person) -> None:

@@ -112,7 +112,7 @@ def test_unknown_parameters_are_ignored(carol: Person, query: str) -> None:
 
 def test_without_a_limit_everything_comes_and_no_cursor(person: Meet, database_url: str) -> None:
     dora = person("dora")
-    many = "INSERT INTO tasks (user_id, title) SELECT $1, 'Task ' || n FROM generate_series(1, 1203) AS n"
+    many = "INSERT INTO tasks (user_id, title, version) SELECT $1, 'Task ' || n, n FROM generate_series(1, 1203) AS n"
     sql(database_url, many, dora.id)
     assert len(found(dora, "").data) == 1203
     assert set(found(dora, "").json()) == {"data", "message"}
@@ -146,7 +146,8 @@ def test_pages_join_to_the_list_while_tasks_are_added_and_removed(person: Meet) 
 
 def test_pages_join_to_the_list_where_tasks_were_created_at_once(person: Meet, database_url: str) -> None:
     dora = person("dora")
-    sql(database_url, "INSERT INTO tasks (user_id, title) SELECT $1, 'x' FROM generate_series(1, 11)", dora.id)
+    many = "INSERT INTO tasks (user_id, title, version) SELECT $1, 'x', n FROM generate_series(1, 11) AS n"
+    sql(database_url, many, dora.id)
     whole = dora.get().json()["data"]
     assert len({task["created_at"] for task in whole}) == 1
     assert joined(pages(dora, 3)) == whole
@@ -237,8 +238,8 @@ def test_a_forged_cursor_is_named_beside_another_problem(carol: Person) -> None:
 
 def test_the_last_page_costs_the_database_what_the_first_costs(person: Meet, database_url: str) -> None:
     dora = person("dora")
-    many = """INSERT INTO tasks (user_id, title, created_at)
-        SELECT $1, 'x', now() - n * interval '1 second' FROM generate_series(1, 5000) AS n"""
+    many = """INSERT INTO tasks (user_id, title, version, created_at)
+        SELECT $1, 'x', n, now() - n * interval '1 second' FROM generate_series(1, 5000) AS n"""
     sql(database_url, many, dora.id)
     sql(database_url, "ANALYZE tasks")
     [oldest] = sql(database_url, "SELECT min(created_at) AS at FROM tasks WHERE user_id = $1", dora.id)

@@ -16,7 +16,10 @@ from tests.conftest import sql
 from tests.contract.wire import moment, send
 from tests.people import Person, token_for
 
-KEYS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
+KEYS = [
+    *("id", "user_id", "title", "description", "completed", "created_at", "updated_at"),
+    *("uid", "version", "completed_at"),
+]
 RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 # Unicode's property White_Space (PropList.txt), written out here so that the test has it from nowhere else.
@@ -51,10 +54,11 @@ def test_every_key_is_always_there_in_order(ada: Person) -> None:
     [listed] = [one for one in ada.get().json()["data"] if one["id"] == task["id"]]
     toggled = ada.patch(f"/{task['id']}/complete").json()["data"]
     for shown in (task, changed, listed, toggled, ada.get(f"/{task['id']}").json()["data"]):
-        assert list(shown)[:7] == KEYS
-        assert type(shown["id"]) is int
+        assert list(shown) == KEYS
+        assert all(type(shown[key]) is int for key in ("id", "version"))
         assert type(shown["completed"]) is bool
-        assert all(type(shown[key]) is str for key in ("user_id", "title", "created_at", "updated_at"))
+        assert all(type(shown[key]) is str for key in ("user_id", "title", "created_at", "updated_at", "uid"))
+        assert type(shown["completed_at"]) is (str if shown["completed"] else type(None))
 
 
 def test_a_description_that_is_absent_is_null(ada: Person) -> None:
@@ -93,9 +97,10 @@ def test_user_ids_that_look_alike_are_two_users(ada: Person, own: str, other: st
 def test_times_are_utc_in_rfc_3339_with_z(ada: Person) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     task = ada.has("Buy milk")
-    for key in ("created_at", "updated_at"):
-        assert RFC_3339_UTC.fullmatch(task[key])
-        assert before <= moment(task[key]) <= datetime.now(UTC) + timedelta(seconds=1)
+    completed = ada.patch(f"/{task['id']}/complete").json()["data"]
+    for time in (task["created_at"], task["updated_at"], completed["completed_at"]):
+        assert RFC_3339_UTC.fullmatch(time)
+        assert before <= moment(time) <= datetime.now(UTC) + timedelta(seconds=1)
 
 
 def test_a_time_is_shown_to_the_microsecond_the_database_keeps(ada: Person, database_url: str) -> None:
@@ -110,7 +115,7 @@ def test_a_time_is_shown_to_the_microsecond_the_database_keeps(ada: Person, data
 
 def test_columns_of_times_know_their_zone(ada: Person, database_url: str) -> None:
     query = "SELECT data_type FROM information_schema.columns WHERE table_name = 'tasks' AND column_name LIKE '%_at'"
-    assert [row["data_type"] for row in sql(database_url, query)] == ["timestamp with time zone"] * 2
+    assert [row["data_type"] for row in sql(database_url, query)] == ["timestamp with time zone"] * 3
 
 
 def test_both_times_are_equal_at_creation(ada: Person) -> None:
@@ -134,6 +139,7 @@ def test_updated_at_never_goes_back_even_if_the_clock_does(ada: Person, database
     task = ada.has("Buy milk")
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     sql(database_url, "UPDATE tasks SET updated_at = $1 WHERE id = $2", tomorrow, task["id"])
+    sql(database_url, "UPDATE change_counters SET at = $1 WHERE user_id = $2", tomorrow, ada.id)
     reply = ada.put(task["id"], {}) if change == "put" else ada.patch(f"/{task['id']}/complete")
     assert moment(reply.json()["data"]["updated_at"]) > tomorrow
 
