@@ -8,8 +8,14 @@ write cannot change under them.
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic_core import from_json
+
 from database import OwnerDatabase
 from pool import Row
+
+Change = dict[str, Any]
 
 LATEST = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
@@ -77,6 +83,19 @@ async def latest(db: OwnerDatabase) -> int:
     return int(rows[0]["seq"]) if rows else 0
 
 
-async def since(db: OwnerDatabase, seq: int, limit: int) -> list[Row]:
+async def since(db: OwnerDatabase, seq: int, limit: int) -> list[Change]:
     """At most `limit` changes after the one numbered `seq`, oldest first."""
-    return await db.read(SINCE, seq, limit)
+    return [from_row(row) for row in await db.read(SINCE, seq, limit)]
+
+
+def from_row(row: Row) -> Change:
+    return {
+        "seq": row["seq"],
+        "at": row["at"],
+        "actor": {"kind": row["actor_kind"], "id": row["actor_id"]},
+        "group": row["group_id"],
+        "entity": row["entity"],
+        "entity_id": row["entity_id"],
+        "op": row["op"],
+        "fields": from_json(row["fields"]),
+    }

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     rate_limit: int | Literal["off"] | None = None
     changes_kept_days: int = Field(90, ge=1, le=36_500)
+    trash_kept_days: int = Field(30, ge=1, le=36_500)
     data_dir: Path = BACKEND.parent / ".data"
 
     @field_validator(
@@ -169,6 +170,7 @@ def _sentence(error: ValidationError) -> str:
         "RATE_LIMIT": "'off' or a number of requests per minute",
         "PORT": "a number from 0 to 65535",
         "CHANGES_KEPT_DAYS": "a number of days from 1 to 36500",
+        "TRASH_KEPT_DAYS": "a number of days from 1 to 36500",
     }.get(variable)
     return f"{variable} must be {expected}." if expected else f"{variable} cannot be used: {problem['msg']}."
 

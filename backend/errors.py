@@ -92,6 +92,26 @@ class MethodNotAllowed(ApiError):
         super().__init__(f"Method not allowed; this path answers {methods}", {"Allow": methods})
 
 
+class UidInTrash(ApiError):
+    status, code = 409, "UID_IN_TRASH"
+    sentence = "The task with this uid is in the trash; restore it, or create one with another uid"
+
+
+class UndoConflict(ApiError):
+    """Undoing would lose something newer: in these fields, or, where there are none, with the whole task."""
+
+    status, code = 409, "UNDO_CONFLICT"
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self.problems = [Problem(name, f"{name.capitalize().replace('_', ' ')} was changed since") for name in fields]
+        gone = "The task was deleted for good, so this cannot be undone"
+        newer = f"{', '.join(problem.message for problem in self.problems)}; undoing this would lose that"
+        super().__init__(newer if fields else gone)
+
+    def members(self) -> dict[str, Any]:
+        return {"errors": [problem._asdict() for problem in self.problems]} if self.problems else {}
+
+
 class PreconditionFailed(ApiError):
     """`If-Match` names another version than the current one (RFC 9110 section 13.1.1); nothing was done."""
 

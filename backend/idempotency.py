@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from errors import IdempotencyInProgress, IdempotencyKeyReused
+from errors import IdempotencyInProgress, IdempotencyKeyReused, NotFound
 from pool import Pool, Transaction
 
 WAIT_SECONDS = 2.0  # for the same request to end that is still running; lock_timeout in FIND_ANSWER_FUNCTION
@@ -87,6 +87,8 @@ async def once(
         if rows:
             if rows[0]["fingerprint"] != fingerprint:
                 raise IdempotencyKeyReused
+            if rows[0]["body"] is None:  # what it showed was deleted for good
+                raise NotFound("Task not found")
             return Kept(rows[0]["status"], json.loads(rows[0]["headers"]), rows[0]["body"].encode()), True
         kept = await work(transaction)
         await transaction.write(

@@ -16,7 +16,7 @@ import logs
 import retention
 from database import Database
 from errors import SettingError
-from routes import pages, system, tasks
+from routes import changes, pages, system, tasks, trash
 from web import documentation, foreign
 from web.cursors import Cursors
 from web.doors import Door
@@ -24,7 +24,7 @@ from web.front import Front
 from web.limits import RateLimiter
 
 VERSION = "0.1.0"
-ROUTERS = (tasks.router, system.router, pages.router)
+ROUTERS = (tasks.router, trash.router, changes.router, system.router, pages.router)
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 

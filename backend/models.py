@@ -46,8 +46,14 @@ class Task(SQLModel, table=True):
         CheckConstraint("completed = (completed_at IS NOT NULL)", name="tasks_completed_at"),
         PrimaryKeyConstraint("user_id", "id"),
         UniqueConstraint("user_id", "uid", name="tasks_uid"),
-        Index("tasks_newest", "user_id", "created_at", "id"),
-        Index("tasks_newest_by_completed", "user_id", "completed", "created_at", "id"),
+        Index("tasks_newest", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "tasks_newest_by_completed",
+            *("user_id", "completed", "created_at", "id"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index("tasks_trash", "user_id", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),
+        Index("tasks_expiry", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),  # for retention.py
     )
 
     id: int | None = Field(default=None, sa_column=Column("id", BigInteger, Identity(always=True), nullable=False))
@@ -62,6 +68,7 @@ class Task(SQLModel, table=True):
     )
     version: int = Field(sa_column=Column("version", BigInteger, nullable=False))
     completed_at: datetime | None = Field(default=None, sa_column=Column("completed_at", DateTime(timezone=True)))
+    deleted_at: datetime | None = Field(default=None, sa_column=Column("deleted_at", DateTime(timezone=True)))
 
 
 class ChangeCounter(SQLModel, table=True):
@@ -110,4 +117,4 @@ class IdempotencyKey(SQLModel, table=True):
     fingerprint: bytes = _column(LargeBinary)
     status: int = _column(SmallInteger)
     headers: dict[str, str] = _column(JSON)
-    body: dict[str, Any] = _column(JSON)
+    body: dict[str, Any] | None = Field(sa_column=Column(JSON))  # None once what it shows was deleted for good

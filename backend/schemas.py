@@ -61,10 +61,13 @@ def _description(value: Any) -> str | None:
     return value
 
 
-def _uid(value: Any) -> UUID:
-    if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise _wrong("Uid must be a UUID, such as 3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e")
-    return UUID(value)
+def _uuid(name: str) -> BeforeValidator:
+    def validate(value: Any) -> UUID:
+        if not isinstance(value, str) or not _UUID.fullmatch(value):
+            raise _wrong(f"{name} must be a UUID, such as 3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e")
+        return UUID(value)
+
+    return BeforeValidator(validate)
 
 
 def _completed(value: Any) -> bool:
@@ -85,6 +88,12 @@ def _limit(value: Any) -> int:
     return int(value)
 
 
+def _since(value: Any) -> int:
+    if not (isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,18}", value) and int(value) < 2**63):
+        raise _wrong("Since must be an integer from 0 on")
+    return int(value)
+
+
 def _cursor(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-]{43}", value):  # 32 bytes; web/cursors.py opens it
         raise _wrong("Cursor is not valid")
@@ -99,11 +108,16 @@ Description = Annotated[
     WithJsonSchema({"type": ["string", "null"], "maxLength": DESCRIPTION_MAX}),
 ]
 Completed = Annotated[bool, BeforeValidator(_completed)]
-Uid = Annotated[UUID | None, BeforeValidator(_uid), WithJsonSchema({"type": "string", "format": "uuid"})]
+Uid = Annotated[UUID | None, _uuid("Uid"), WithJsonSchema({"type": "string", "format": "uuid"})]
+Group = Annotated[UUID, _uuid("Group"), WithJsonSchema({"type": "string", "format": "uuid"})]
 Filter = Annotated[Literal["all", "pending", "completed"], BeforeValidator(_filter)]
 Limit = Annotated[
     int | None, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
 ]
+PageLimit = Annotated[
+    int, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
+]
+Since = Annotated[int, BeforeValidator(_since), WithJsonSchema({"type": "integer", "minimum": 0})]
 Cursor = Annotated[str | None, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "minLength": 1})]
 
 
@@ -202,6 +216,80 @@ class TaskListResponse(BaseModel):
     )
 
 
+class PageQuery(BaseModel):
+    limit: PageLimit = 100
+    cursor: Cursor = Field(default=None, description="`next_cursor` of the page before")
+
+
+class TrashedTask(Task):
+    deleted_at: datetime = Field(description="UTC, RFC 3339; it is deleted for good some time after")
+
+
+class TrashResponse(BaseModel):
+    data: list[TrashedTask]
+    message: str = Field(examples=["Trash retrieved"])
+    next_cursor: str | None = Field(description="null on the last page")
+
+
+class Actor(BaseModel):
+    """Who made a change: a `user`, by the token's `sub`, or the `system`."""
+
+    kind: Literal["user", "system"]
+    id: str
+
+
+class Change(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "seq": 12,
+                    "at": "2026-01-12T10:00:00.123456Z",
+                    "actor": {"kind": "user", "id": "ada"},
+                    "group": "0b8c7a52-52a4-4f3c-8d4f-6a0d3a4f1c11",
+                    "entity": "task",
+                    "entity_id": 7,
+                    "op": "update",
+                    "fields": {"title": ["Buy milk", "Buy oat milk"]},
+                }
+            ]
+        }
+    )
+
+    seq: int = Field(ge=1, description="1, 2, 3, … of this user, in the order of the commits, without gaps")
+    at: datetime = Field(description="UTC, RFC 3339; grows with `seq`")
+    actor: Actor
+    group: UUID = Field(description="Shared by the changes that were made together")
+    entity: Literal["task"]
+    entity_id: int
+    op: Literal["create", "update", "delete", "restore", "purge"]
+    fields: dict[str, tuple[Any, Any]] = Field(description="What differs: `{name: [old, new]}`")
+
+
+class ChangesQuery(BaseModel):
+    since: Since = Field(default=0, description="`next_since` of the page before")
+    limit: PageLimit = 100
+
+
+class ChangesResponse(BaseModel):
+    data: list[Change]
+    message: str = Field(examples=["Changes retrieved"])
+    next_since: int = Field(description="The last change here, or `since` where there is none: ask again with it")
+
+
+class UndoGroup(Body):
+    """Which changes: all that were made together."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"group": "0b8c7a52-52a4-4f3c-8d4f-6a0d3a4f1c11"}]})
+
+    group: Group
+
+
+class UndoResponse(BaseModel):
+    data: list[Change] = Field(description="The changes that took it back: none, where nothing of it was left")
+    message: str = Field(examples=["Change undone"])
+
+
 class TaskDeleted(BaseModel):
     data: None
     message: str = Field(examples=["Task deleted"])
@@ -220,7 +308,7 @@ class ErrorResponse(BaseModel):
     error: str = Field(description="A sentence for a person")
     code: str = Field(description="A constant for a program")
     detail: str = Field(description="The same as `error`")
-    errors: list[FieldProblem] = Field(default_factory=list, description="400: one for each problem")
+    errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
     reason: str = Field(default_factory=str, description="401: why the token does not count")
     data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
 
@@ -233,7 +321,7 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str = Field(description="A sentence for a person")
     code: str = Field(description="A constant for a program")
-    errors: list[FieldProblem] = Field(default_factory=list, description="400: one for each problem")
+    errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
     reason: str = Field(default_factory=str, description="401: why the token does not count")
     data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
 

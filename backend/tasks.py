@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from database import OwnerDatabase
-from errors import NotFound, PreconditionFailed
+from errors import NotFound, PreconditionFailed, UidInTrash
 from pool import Row
 
 Filter = Literal["all", "pending", "completed"]
@@ -28,7 +28,7 @@ WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_i
 SELECT task.* FROM scope CROSS JOIN LATERAL (
     SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
     FROM tasks
-    WHERE user_id = scope.user_id AND id = $2
+    WHERE user_id = scope.user_id AND id = $2 AND deleted_at IS NULL
     OFFSET 0
 ) AS task
 """
@@ -45,7 +45,7 @@ UNION ALL
 SELECT task.* FROM scope CROSS JOIN LATERAL (
     SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
     FROM tasks
-    WHERE user_id = scope.user_id AND (created_at, id) < ($3, $4)
+    WHERE user_id = scope.user_id AND deleted_at IS NULL AND (created_at, id) < ($3, $4)
     ORDER BY created_at DESC, id DESC
     LIMIT $2
 ) AS task
@@ -61,7 +61,7 @@ UNION ALL
 SELECT task.* FROM scope CROSS JOIN LATERAL (
     SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
     FROM tasks
-    WHERE user_id = scope.user_id AND completed = $5 AND (created_at, id) < ($3, $4)
+    WHERE user_id = scope.user_id AND deleted_at IS NULL AND completed = $5 AND (created_at, id) < ($3, $4)
     ORDER BY created_at DESC, id DESC
     LIMIT $2
 ) AS task
@@ -77,9 +77,9 @@ SELECT applied, id, user_id, title, description, completed, created_at, updated_
 FROM update_task($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
-DELETE = """
+MOVE = """
 SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
-FROM delete_task($1, $2, $3, $4, $5, $6)
+FROM move_task($1, $2, $3, $4, $5, $6, $7)
 """
 
 # Each function first locks the user's change counter: from there on nobody else writes this user's tasks. The row it
@@ -91,7 +91,35 @@ CREATE OR REPLACE FUNCTION task_fields(task tasks) RETURNS jsonb LANGUAGE plpgsq
 BEGIN
     RETURN jsonb_build_object(
         'uid', task.uid, 'title', task.title, 'description', task.description, 'completed', task.completed,
-        'completed_at', to_char(task.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'completed_at', to_char(task.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'deleted_at', to_char(task.deleted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    );
+END $$
+"""
+
+STORE_TASK_FUNCTION = """
+CREATE OR REPLACE FUNCTION store_task(
+    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
+    p_seq bigint, p_at timestamptz, was tasks, INOUT task tasks
+)
+LANGUAGE plpgsql SECURITY INVOKER AS $$
+BEGIN
+    PERFORM set_config('app.user_id', p_user_id, true);
+    task.version := p_seq;
+    task.updated_at := p_at;
+    UPDATE tasks AS t SET
+        title = task.title, description = task.description, completed = task.completed,
+        completed_at = task.completed_at, deleted_at = task.deleted_at,
+        version = task.version, updated_at = task.updated_at
+    WHERE user_id = p_user_id AND t.id = was.id;
+    PERFORM record_change(
+        p_user_id, p_actor_kind, p_actor_id, p_group_id, p_seq, p_at, 'task', was.id,
+        CASE
+            WHEN was.deleted_at IS NULL AND task.deleted_at IS NOT NULL THEN 'delete'
+            WHEN was.deleted_at IS NOT NULL AND task.deleted_at IS NULL THEN 'restore'
+            ELSE 'update'
+        END,
+        task_fields(was), task_fields(task)
     );
 END $$
 """
@@ -115,6 +143,11 @@ BEGIN
     change := next_change(p_user_id);
     IF p_uid IS NOT NULL THEN
         SELECT * INTO task FROM tasks AS t WHERE user_id = p_user_id AND t.uid = p_uid;
+    END IF;
+    IF task.deleted_at IS NOT NULL THEN
+        RETURN QUERY SELECT NULL::boolean, task.id, NULL, NULL::varchar, NULL::varchar, NULL::boolean,
+            NULL::timestamptz, NULL::timestamptz, NULL::uuid, NULL::bigint, NULL::timestamptz;
+        RETURN;
     END IF;
     IF task.id IS NULL THEN
         IF change.seq - 1 <> ALL (p_if_match) THEN
@@ -153,7 +186,7 @@ DECLARE
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
     change := next_change(p_user_id);
-    SELECT * INTO was FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
+    SELECT * INTO was FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id AND t.deleted_at IS NULL;
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -166,16 +199,7 @@ BEGIN
         IF task.completed <> was.completed THEN
             task.completed_at := CASE WHEN task.completed THEN change.at END;
         END IF;
-        task.version := change.seq;
-        task.updated_at := change.at;
-        UPDATE tasks AS t SET
-            title = task.title, description = task.description, completed = task.completed,
-            completed_at = task.completed_at, version = task.version, updated_at = task.updated_at
-        WHERE user_id = p_user_id AND t.id = p_id;
-        PERFORM record_change(
-            p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at,
-            'task', p_id, 'update', task_fields(was), task_fields(task)
-        );
+        task := store_task(p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at, was, task);
     END IF;
     RETURN QUERY SELECT
         v_applied, task.id, task.user_id, task.title, task.description, task.completed,
@@ -183,9 +207,10 @@ BEGIN
 END $$
 """
 
-DELETE_TASK_FUNCTION = """
-CREATE OR REPLACE FUNCTION delete_task(
-    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid, p_id bigint, p_if_match bigint[]
+MOVE_TASK_FUNCTION = """
+CREATE OR REPLACE FUNCTION move_task(
+    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
+    p_id bigint, p_if_match bigint[], p_to_trash boolean
 )
 RETURNS TABLE (
     applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
@@ -194,22 +219,22 @@ RETURNS TABLE (
 #variable_conflict use_column
 DECLARE
     change record;
+    was tasks;
     task tasks;
     v_applied boolean;
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
     change := next_change(p_user_id);
-    SELECT * INTO task FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
+    SELECT * INTO was FROM tasks AS t
+    WHERE user_id = p_user_id AND t.id = p_id AND (t.deleted_at IS NULL) = p_to_trash;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    v_applied := coalesce(task.version = ANY (p_if_match), true);
+    v_applied := coalesce(was.version = ANY (p_if_match), true);
+    task := was;
     IF v_applied THEN
-        DELETE FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
-        PERFORM record_change(
-            p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at,
-            'task', p_id, 'delete', task_fields(task), '{}'
-        );
+        task.deleted_at := CASE WHEN p_to_trash THEN change.at END;
+        task := store_task(p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at, was, task);
     END IF;
     RETURN QUERY SELECT
         v_applied, task.id, task.user_id, task.title, task.description, task.completed,
@@ -218,7 +243,13 @@ END $$
 """
 
 # Installed by migrations, and a test compares. Change one, and add a migration that installs it again.
-FUNCTIONS = (TASK_FIELDS_FUNCTION, CREATE_TASK_FUNCTION, UPDATE_TASK_FUNCTION, DELETE_TASK_FUNCTION)
+FUNCTIONS = (
+    TASK_FIELDS_FUNCTION,
+    STORE_TASK_FUNCTION,
+    CREATE_TASK_FUNCTION,
+    UPDATE_TASK_FUNCTION,
+    MOVE_TASK_FUNCTION,
+)
 
 
 class Position(NamedTuple):
@@ -276,25 +307,34 @@ async def create(
     rows = await db.write(CREATE, if_match, uid, title, description)
     if not rows:
         raise PreconditionFailed
+    if rows[0]["applied"] is None:
+        raise UidInTrash
     return _written(rows)
 
 
 async def update(db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions = None) -> Task:
     """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
-    return _guarded(await db.write(UPDATE, id, if_match, to_json(fields).decode(), False))
+    return guarded(await db.write(UPDATE, id, if_match, to_json(fields).decode(), False))
 
 
 async def complete(db: OwnerDatabase, id: int, completed: bool | None = None, if_match: Versions = None) -> Task:
     """Set `completed`, or toggle it where None is given. Setting what it already is changes nothing."""
     fields = None if completed is None else to_json({"completed": completed}).decode()
-    return _guarded(await db.write(UPDATE, id, if_match, fields, True))
+    return guarded(await db.write(UPDATE, id, if_match, fields, True))
 
 
 async def delete(db: OwnerDatabase, id: int, if_match: Versions = None) -> None:
-    _guarded(await db.write(DELETE, id, if_match))
+    """Move it to the trash."""
+    guarded(await db.write(MOVE, id, if_match, True))
 
 
-def _guarded(rows: list[Row]) -> Task:
+async def restore(db: OwnerDatabase, id: int, if_match: Versions = None) -> Task:
+    """Take it out of the trash, as it was."""
+    return guarded(await db.write(MOVE, id, if_match, False))
+
+
+def guarded(rows: list[Row]) -> Task:
+    """The task that a function returned. NotFound where there is none, PreconditionFailed where it was not applied."""
     task, applied = _written(rows)
     if not applied:
         raise PreconditionFailed(task)

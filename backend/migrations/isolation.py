@@ -35,22 +35,22 @@ ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_only ON {table} USING (user_id = {OWNER}) WITH CHECK (user_id = {OWNER});
 """)
-    _if_there_is(ROLE, f"GRANT {privileges} ON {table} TO {ROLE};")
+    if_there_is(ROLE, f"GRANT {privileges} ON {table} TO {ROLE};")
 
 
-def expire(table: str, key: str, expired: str) -> None:
-    """Let retention.py delete the rows for which `expired` holds, and see no more of them than the key and `at`."""
-    _if_there_is(
+def expire(table: str, columns: str, expired: str, privilege: str = ", DELETE") -> None:
+    """Let retention.py delete the rows for which `expired` holds, and see no more of them than `columns`."""
+    if_there_is(
         RETENTION_ROLE,
         f"""
-        GRANT SELECT ({key}, at), DELETE ON {table} TO {RETENTION_ROLE};
+        GRANT SELECT ({columns}){privilege} ON {table} TO {RETENTION_ROLE};
         CREATE POLICY expired ON {table} TO {RETENTION_ROLE} USING ({expired});
         CREATE POLICY expired_only ON {table} AS RESTRICTIVE TO {RETENTION_ROLE} USING ({expired});
         """,
     )
 
 
-def _if_there_is(role: str, statements: str) -> None:
+def if_there_is(role: str, statements: str) -> None:
     op.execute(f"""
 DO $$
 BEGIN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Security
@@ -11,12 +11,10 @@ import changes
 import tasks
 from schemas import ListQuery, TaskComplete, TaskCreate, TaskDeleted, TaskListResponse, TaskResponse, TaskUpdate
 from web.answers import Answer, answer, at, one, unchanged
-from web.documentation import BEARER, errors, owner
+from web.documentation import BEARER, GUARDED, NOT_MODIFIED, errors, owner
 from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
 from web.fields import is_known
 
-GUARDED = (409, 412, 422)  # what a write with a key or a condition may be answered
-NOT_MODIFIED: dict[int | str, Any] = {304: {"description": "What you have is what you would get"}}
 EXISTS = {"model": TaskResponse, "description": "There is a task with this `uid`: here it is, as it now is"}
 
 router = APIRouter(

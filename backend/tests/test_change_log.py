@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import changes
 import dsn
 import migrate
 import tasks
+from changes import Change
 from database import OwnerDatabase
 from pool import Pool, Transaction
 from tests.conftest import sql
@@ -30,7 +30,6 @@ PAGE = 20
 ROUNDS = 25
 ABSENT_ID = 2**62
 
-Change = dict[str, Any]
 Log = Callable[[Person], list[Change]]
 
 
@@ -41,10 +40,9 @@ def log(database_url: str) -> Log:
     async def read(user_id: str) -> list[Change]:
         pool = Pool(dsn.parse(database_url), migrate.ROLE, size=1)
         try:
-            rows = await changes.since(OwnerDatabase(pool, user_id), 0, 1_000)
+            return await changes.since(OwnerDatabase(pool, user_id), 0, 1_000)
         finally:
             await pool.close()
-        return [{**row, "fields": json.loads(row["fields"])} for row in rows]
 
     return lambda person: asyncio.run(read(person.id))
 
@@ -121,14 +119,16 @@ def test_setting_what_is_so_already_logs_nothing(completed: bool, ada: Person, l
     assert ada.has("The next one")["version"] == task["version"] + 1
 
 
-def test_deleting_logs_what_was_lost(ada: Person, log: Log) -> None:
+def test_deleting_and_restoring_log_when(ada: Person, log: Log) -> None:
     task = ada.has("Buy milk", "Two litres")
-    task = ada.patch(f"/{task['id']}/complete").json()["data"]
     ada.delete(task["id"])
-    *_, change = log(ada)
-    assert (change["seq"], change["entity_id"], change["op"]) == (3, task["id"], "delete")
-    lost = {name: task[name] for name in ("uid", "title", "description", "completed", "completed_at")}
-    assert change["fields"] == {name: [was, None] for name, was in lost.items()}
+    ada.request("POST", f"/v1/trash/{task['id']}/restore")
+    _, deleted, restored = log(ada)
+    at = f"{deleted['at']:%Y-%m-%dT%H:%M:%S.%f}Z"
+    assert (deleted["seq"], deleted["entity_id"], deleted["op"]) == (2, task["id"], "delete")
+    assert deleted["fields"] == {"deleted_at": [None, at]}
+    assert (restored["seq"], restored["entity_id"], restored["op"]) == (3, task["id"], "restore")
+    assert restored["fields"] == {"deleted_at": [at, None]}
 
 
 def test_what_is_refused_or_was_done_before_logs_nothing(ada: Person, bob: Person, log: Log) -> None:
@@ -195,8 +195,8 @@ def test_each_persons_changes_are_numbered_from_one_a_number_for_each_write(ada:
     for person, _, written in people.values():
         logged = log(person)
         assert [change["seq"] for change in logged] == list(range(1, len(written) + 1))
-        assert {(change["actor_kind"], change["actor_id"]) for change in logged} == {("user", person.id)}
-        assert len({change["group_id"] for change in logged}) == len(logged)  # each is a request of its own
+        assert {tuple(change["actor"].values()) for change in logged} == {("user", person.id)}
+        assert len({change["group"] for change in logged}) == len(logged)  # each is a request of its own
         moments = [change["at"] for change in logged]
         assert moments == sorted(set(moments))
         for change, task in zip(logged, written, strict=True):
@@ -220,16 +220,17 @@ def test_the_log_told_again_is_what_there_is(ada: Person, log: Log) -> None:
         write_at_random(dice, ada, ids)
     told: dict[int, dict[str, Any]] = {}
     for change in log(ada):
-        task = told.pop(change["entity_id"], {})
+        task = told.setdefault(change["entity_id"], {})
+        task["version"] = change["seq"]
         for name, (old, new) in change["fields"].items():
             assert task.get(name) == old
             task[name] = new
-        if change["op"] != "delete":
-            told[change["entity_id"]] = {**task, "version": change["seq"]}
     found = {task["id"]: task for task in ada.get().json()["data"]}
-    assert set(told) == set(found) == set(ids)
+    assert {id for id, task in told.items() if not task.get("deleted_at")} == set(found) == set(ids)
+    found |= {task["id"]: task for task in ada.request("GET", "/v1/trash").json()["data"]}
+    assert set(told) == set(found)
     for id, task in told.items():
-        assert task.items() <= found[id].items()
+        assert {"deleted_at": None, **task}.items() <= {"deleted_at": None, **found[id]}.items()
 
 
 def test_changes_made_together_are_one_group(ada: Person, database_url: str, log: Log) -> None:
@@ -243,7 +244,7 @@ def test_changes_made_together_are_one_group(ada: Person, database_url: str, log
         await pool.close()
 
     asyncio.run(write_three())
-    groups = [change["group_id"] for change in log(ada)]
+    groups = [change["group"] for change in log(ada)]
     assert groups[0] == groups[1] == groups[2] != groups[3]
 
 

@@ -31,12 +31,14 @@ import migrate
 import models
 import retention
 import tasks
+import trash
+import undo
 from embedded import binaries
 from tests.conftest import sql
 
 METADATA = SQLModel.metadata
 TABLES = {model.__tablename__ for model in (models.Task, models.Change, models.ChangeCounter, models.IdempotencyKey)}
-OPERATIONS = (tasks, changes, idempotency)
+OPERATIONS = (tasks, trash, undo, changes, idempotency)
 FUNCTIONS = [text for module in OPERATIONS for text in module.FUNCTIONS]
 STATEMENTS = {
     f"{module.__name__}.{name}": text
@@ -46,15 +48,19 @@ STATEMENTS = {
 }
 TASK = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
 TASK += ["uid", "version", "completed_at"]
+CHANGE = ["seq", "at", "actor_kind", "actor_id", "group_id", "entity", "entity_id", "op", "fields"]
 COLUMNS = {
     "tasks.GET": TASK,
     "tasks.LIST": TASK,
     "tasks.LIST_BY_COMPLETED": TASK,
     "tasks.CREATE": ["applied", *TASK],
     "tasks.UPDATE": ["applied", *TASK],
-    "tasks.DELETE": ["applied", *TASK],
+    "tasks.MOVE": ["applied", *TASK],
+    "trash.LIST": [*TASK, "deleted_at"],
+    "trash.PURGE": ["applied", *TASK],
+    "undo.UNDO": ["outcome", "conflicts", *CHANGE],
     "changes.LATEST": ["seq"],
-    "changes.SINCE": ["seq", "at", "actor_kind", "actor_id", "group_id", "entity", "entity_id", "op", "fields"],
+    "changes.SINCE": CHANGE,
     "idempotency.FIND_ANSWER": ["fingerprint", "status", "headers", "body"],
     "idempotency.KEEP_ANSWER": [],
 }
@@ -224,7 +230,7 @@ def test_the_statements_are_all_found() -> None:
         assert len(module.FUNCTIONS) == len(named)
 
 
-@pytest.mark.parametrize("statement", [retention.REMOVE_CHANGES, retention.REMOVE_ANSWERS])
+@pytest.mark.parametrize("statement", [retention.REMOVE_CHANGES, retention.REMOVE_ANSWERS, retention.EXPIRED_TRASH])
 def test_what_has_expired_is_found_by_its_time(statement: str, migrated: str) -> None:
     """Whole tables of all users are not read for it."""
 
@@ -233,13 +239,13 @@ def test_what_has_expired_is_found_by_its_time(statement: str, migrated: str) ->
         try:
             async with session.transaction():
                 await session.execute(retention.BEGIN)
-                await session.execute("SET LOCAL app.changes_kept_days = '90'")
+                await session.execute("SET LOCAL app.changes_kept_days = '90'; SET LOCAL app.trash_kept_days = '30'")
                 asked = statement.replace("$1", "10").replace("$2", "'2026-01-01'")
                 return "\n".join([row[0] for row in await session.fetch(f"EXPLAIN {asked}")])
         finally:
             await session.close()
 
-    assert re.search(r"_expiry .*\n +Index Cond: \(.*\bat < '2026-01-01", asyncio.run(plan()))
+    assert re.search(r"_expiry .*\n +Index Cond: \(.*at < '2026-01-01", asyncio.run(plan()))
 
 
 def settings_for(url: str) -> config.Settings:
@@ -346,16 +352,17 @@ async def restricted(url: str) -> AsyncIterator[Any]:
 
 @pytest.fixture(scope="module")
 def crowded(cluster: embedded.Server) -> Iterator[str]:
-    """20,000 tasks of 76 users, written in turns, a third of them completed."""
+    """20,000 tasks of 76 users, written in turns, a third of them completed; and 5,000 in the trash."""
     with own_database(cluster, "schema_crowded") as url:
         asyncio.run(migrate.upgrade(dsn.parse(url)))
         sql(
             url,
             f"""
-            INSERT INTO tasks (user_id, title, version, completed, completed_at, created_at)
+            INSERT INTO tasks (user_id, title, version, completed, completed_at, created_at, deleted_at)
             SELECT CASE WHEN n % 2 = 0 THEN '{BUSY}' ELSE 'user-' || n % 150 END, 'Task ' || n, n, n % 3 = 0,
-                   CASE WHEN n % 3 = 0 THEN now() END, '2026-01-01'::timestamptz + n * interval '1 minute'
-            FROM generate_series(1, 20000) AS n
+                   CASE WHEN n % 3 = 0 THEN now() END, '2026-01-01'::timestamptz + n * interval '1 minute',
+                   CASE WHEN n > 20000 THEN '2026-02-01'::timestamptz + n * interval '1 minute' END
+            FROM generate_series(1, 25000) AS n
             """,
         )
         sql(url, "ANALYZE tasks")
@@ -404,6 +411,7 @@ NEWEST = (tasks.NEWEST.created_at.isoformat(), tasks.NEWEST.id)
         (tasks.LIST, (), "tasks_newest"),
         (tasks.LIST_BY_COMPLETED, (True,), "tasks_newest_by_completed"),
         (tasks.LIST_BY_COMPLETED, (False,), "tasks_newest_by_completed"),
+        (trash.LIST, (), "tasks_trash"),
     ],
 )
 def test_a_list_reads_its_index_in_order(
@@ -415,7 +423,7 @@ def test_a_list_reads_its_index_in_order(
     assert not {"Sort", "Incremental Sort", "Seq Scan"} & {node["Node Type"] for node in plan}
     condition = scans[index]["Index Cond"]
     assert "user_id" in condition
-    assert "created_at" in condition
+    assert "created_at" in condition or "deleted_at" in condition
 
 
 def test_one_task_is_found_by_its_key(crowded: str) -> None:

@@ -22,6 +22,8 @@ import embedded
 import idempotency
 import migrate
 import tasks
+import trash
+import undo
 from database import Database, OwnerDatabase
 from errors import ApiError, NotFound, SettingError
 from main import app
@@ -38,6 +40,9 @@ DOORS: tuple[Door, ...] = tuple(FRONT.kwargs["doors"])
 TASKS = ("own", "foreign", "absent", "deleted")  # as the owner of the path sees them
 CALLERS = ("owner", "stranger", "visitor", "nobody")  # a visitor asks on a path of their own
 ALL, ONE = "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}"
+TRASH, TRASHED = "/v1/trash", "/v1/trash/{task_id}"
+CHANGES = "/v1/changes"
+COLLECTIONS = (ALL, TRASH, CHANGES)
 ABSENT_ID = 2**62
 
 
@@ -68,10 +73,21 @@ PRIVATE = {
     ("PATCH", ONE): Entry(200, {"description": None}),
     ("DELETE", ONE): Entry(200),
     ("PATCH", f"{ONE}/complete"): Entry(200),
+    ("GET", TRASH): Entry(200),
+    ("HEAD", TRASH): Entry(200),
+    ("POST", f"{TRASHED}/restore"): Entry(200),
+    ("DELETE", TRASHED): Entry(200),
+    ("GET", CHANGES): Entry(200),
+    ("HEAD", CHANGES): Entry(200),
 }
+# Theirs are the changes of whoever asks: another's cannot even be named. A test of their own is below.
+UNDOING = {("POST", f"{CHANGES}/{{seq}}/undo"), ("POST", "/v1/undo")}
 PUBLIC = {"/health", "/ready", "/", "/docs", "/openapi.json"}  # and what lies under /static/
 
-ALONE = {"stranger": 403, "nobody": 401}  # what they get, whatever they ask for
+
+def alone(path: str) -> dict[str, int]:
+    """Who gets the same whatever they ask for. Without an owner in the path, a stranger asks as themselves."""
+    return {"nobody": 401, **({"stranger": 403} if "{user_id}" in path else {})}
 
 
 class Answered(NamedTuple):
@@ -94,17 +110,25 @@ class Town:
         self.database_url = database_url
         self.ada, self.bob, self.cem = ada, bob, cem
         self.foreign_id = self.new(cem)
+        self.trashed_foreign_id = self.new(cem)
+        cem.delete(self.trashed_foreign_id)
         self.new(bob)
 
     def new(self, person: Person) -> int:
         return int(person.has(f"Title of {person.id}", f"Description of {person.id}")["id"])
 
-    def id_of(self, task: str) -> int:
-        if task in ("foreign", "absent"):
-            return self.foreign_id if task == "foreign" else ABSENT_ID
+    def id_of(self, task: str, path: str) -> int:
+        """In the trash, a task is deleted when it was deleted for good."""
+        in_trash = path.startswith(TRASH)
+        if task == "absent":
+            return ABSENT_ID
+        if task == "foreign":
+            return self.trashed_foreign_id if in_trash else self.foreign_id
         task_id = self.new(self.ada)
-        if task == "deleted":
+        if task == "deleted" or in_trash:
             self.ada.delete(task_id)
+        if task == "deleted" and in_trash:
+            self.ada.request("DELETE", f"{TRASH}/{task_id}")
         return task_id
 
     def ask(
@@ -144,9 +168,9 @@ def town(database_url: str, person: Callable[[str], Person]) -> Town:
 
 def expected(caller: str, task: str, path: str, entry: Entry, along: str = "nothing") -> int:
     """What the table says."""
-    if caller in ALONE:
-        return ALONE[caller]
-    found = path == ALL or (caller, task) == ("owner", "own")
+    if caller in alone(path):
+        return alone(path)[caller]
+    found = path in COLLECTIONS or (caller, task) == ("owner", "own")
     return (412 if along == "a condition that fails" else entry.status) if found else 404
 
 
@@ -158,7 +182,7 @@ def goes_along(along: str, method: str) -> bool:
 
 def test_every_door_has_its_entry() -> None:
     private = {(method, door.path) for door in DOORS if not door.public for method in door.answers}
-    assert private == set(PRIVATE)
+    assert private == set(PRIVATE) | UNDOING
     public = {door.path for door in DOORS if door.public}
     assert {path for path in public if not path.startswith("/static/")} == PUBLIC
     assert not [path for path in public if "{" in path]
@@ -170,7 +194,7 @@ def test_no_door_shows_or_changes_anothers_task(along: str, town: Town) -> None:
     for (method, path), entry in PRIVATE.items():
         if not goes_along(along, method):
             continue
-        ids = {(task, caller): town.id_of(task) for task, caller in product(TASKS, CALLERS)}
+        ids = {(task, caller): town.id_of(task, path) for task, caller in product(TASKS, CALLERS)}
         before = {row for row in town.rows() if row[0] != ids["own", "owner"]}
         answers = {}
         for case, task_id in ids.items():
@@ -182,11 +206,11 @@ def test_no_door_shows_or_changes_anothers_task(along: str, town: Town) -> None:
             known = expected(caller, task, path, entry, along)
             if answered.status != known or town.tells_of_others(caller, answered):
                 wrong.append((method, path, task, caller, answered))
-        for caller in CALLERS if path != ALL else ALONE:
+        for caller in CALLERS if path not in COLLECTIONS else alone(path):
             alike = {answers[task, caller] for task in TASKS if (task, caller) != ("own", "owner")}
             if len(alike) != 1:
                 wrong.append((method, path, "tells apart", caller, alike))
-        if path != ALL and answers["foreign", "owner"] != answers["own", "visitor"]:
+        if path not in COLLECTIONS and answers["foreign", "owner"] != answers["own", "visitor"]:
             wrong.append((method, path, "tells apart", "a visitor from an owner", answers["own", "visitor"]))
         if not before <= town.rows():
             wrong.append((method, path, "changes", "another's task", before - town.rows()))
@@ -194,7 +218,7 @@ def test_no_door_shows_or_changes_anothers_task(along: str, town: Town) -> None:
     assert wrong == []
     doors = [method for method, _ in PRIVATE if goes_along(along, method)]
     assert cases == len(doors) * len(TASKS) * len(CALLERS)
-    assert len(PRIVATE) * len(TASKS) * len(CALLERS) == 144
+    assert len(PRIVATE) * len(TASKS) * len(CALLERS) == 240
 
 
 def test_public_doors_tell_everybody_the_same(town: Town) -> None:
@@ -210,6 +234,30 @@ def test_public_doors_tell_everybody_the_same(town: Town) -> None:
             cases += len(answers)
     assert wrong == []
     assert cases == sum(len(door.answers) for door in DOORS if door.public) * len(CALLERS)
+
+
+def test_anothers_change_cannot_be_undone_nor_told_from_none(town: Town) -> None:
+    theirs = town.cem.request("GET", CHANGES).json()["data"]
+    before = {row for row in town.rows() if town.cem.id in row}
+    for number in (theirs[-1]["seq"], ABSENT_ID):  # Bob has made fewer changes
+        assert number > len(town.bob.request("GET", CHANGES).json()["data"])
+        undone = town.ask("visitor", "POST", f"{CHANGES}/{number}/undo")
+        assert undone == town.ask("visitor", "POST", f"{CHANGES}/0/undo")
+        assert undone.status == 404
+    answers = {
+        town.ask("visitor", "POST", "/v1/undo", body={"group": group})
+        for group in [str(UUID(int=0)), *(change["group"] for change in theirs)]
+    }
+    assert [answered.status for answered in answers] == [404]
+    assert town.ask("nobody", "POST", "/v1/undo", body={}).status == 401
+    assert before == {row for row in town.rows() if town.cem.id in row}
+
+
+def test_everybody_has_a_log_of_their_own(town: Town) -> None:
+    for person in (town.ada, town.bob, town.cem):
+        logged = person.request("GET", CHANGES).json()["data"]
+        assert {change["actor"]["id"] for change in logged} <= {person.id}
+        assert [change["seq"] for change in logged] == list(range(1, len(logged) + 1))
 
 
 def test_a_foreign_id_looks_like_one_that_cannot_exist(town: Town) -> None:
@@ -231,7 +279,7 @@ def test_a_cursor_opens_nothing_for_anybody_else(town: Town) -> None:
 # --- mutation: each where-clause that names the owner, taken away ---
 
 NAMES_THE_OWNER = re.compile(r"\buser_id = (?:scope\.user_id|p_user_id)( AND )?")
-MODULES = {module.__name__: module for module in (tasks, changes, idempotency)}
+MODULES = {module.__name__: module for module in (tasks, trash, undo, changes, idempotency)}
 SQL = {
     f"{module}.{name}": text
     for module, contents in MODULES.items()
@@ -239,9 +287,12 @@ SQL = {
     if isinstance(text, str) and name.isupper()
 }
 MUTATIONS = [(name, place) for name, text in SQL.items() for place in range(len(NAMES_THE_OWNER.findall(text)))]
-GUARDED = {  # alone no breach: the same function has found the task among its owner's before
-    ("tasks.UPDATE_TASK_FUNCTION", 1),
-    ("tasks.DELETE_TASK_FUNCTION", 1),
+GUARDED = {  # alone no breach: the same function has found the task among its owner's before, and ids are nobody else's
+    ("tasks.STORE_TASK_FUNCTION", 0),
+    ("trash.PURGE_TASK_FUNCTION", 1),
+    ("trash.PURGE_TASK_FUNCTION", 2),
+    ("trash.PURGE_TASK_FUNCTION", 3),
+    ("undo.UNDO_CHANGES_FUNCTION", 1),
 }
 BOBS_SEQ = 77_777  # of his last change; his next one would have the number after it
 BOBS_UID = UUID("b0bb0bb0-b0bb-4bbb-8bbb-b0bb0bb0bb0b")
@@ -289,6 +340,13 @@ def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
     yield tasks.update(db, bobs, {"title": "Stolen", "description": None, "completed": True})
     yield tasks.delete(db, bobs)
     yield tasks.delete(db, bobs, [0])
+    yield tasks.restore(db, bobs)
+    yield tasks.restore(db, bobs, [0])
+    yield trash.list_latest_first(db, 10)
+    yield trash.purge(db, bobs)
+    yield trash.purge(db, bobs, [0])
+    yield undo.change(db, BOBS_SEQ)
+    yield undo.group(db, BOBS_UID)
     yield changes.latest(db)
     yield changes.since(db, 0, 100)
     yield db.read(idempotency.FIND_ANSWER, "bobs-key", 0)
@@ -297,6 +355,8 @@ def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
 
 def is_bobs(row: Row) -> bool:
     values = list(row.values())
+    if row.get("outcome") not in (None, "absent"):
+        return True
     return any("bob" in str(value).lower() for value in values) or bool({BOBS_SEQ, BOBS_SEQ + 1} & set(values))
 
 
@@ -311,15 +371,15 @@ class Besieged:
         """How many of Bob's rows Ada saw or changed."""
         pool = Pool(replace(self.address, url=self.address.url.replace("postgres@", f"{login}@")), role)
         try:
-            return sum([await self._leaks_of_one(pool, completed) for completed in (False, True)])
+            return sum([await self._leaks_of_one(pool, state) for state in ("pending", "completed", "deleted")])
         finally:
             await pool.close()
 
-    async def _leaks_of_one(self, pool: Pool, completed: bool) -> int:
+    async def _leaks_of_one(self, pool: Pool, state: str) -> int:
         leaks = 0
         db = Witness(pool)
         for attack in range(len([call.close() for call in attacks(db, 0)])):
-            before = await self._settle(completed)
+            before = await self._settle(state)
             calls = list(attacks(db, before["tasks"][0]["id"]))
             chosen = calls.pop(attack)
             for call in calls:
@@ -331,18 +391,19 @@ class Besieged:
             leaks += await self._of_bob() != before
         return leaks
 
-    async def _settle(self, completed: bool) -> dict[str, list[Any]]:
+    async def _settle(self, state: str) -> dict[str, list[Any]]:
         """Bob has one of everything, Ada a task. Return what is his."""
         await self.watch.execute(f"DELETE FROM {'; DELETE FROM '.join(migrate.ISOLATED)}")
         await self.watch.execute("INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Hers', 1)")
         task = """
-            INSERT INTO tasks (user_id, title, description, uid, version, completed, completed_at)
-            VALUES ('bob', 'His', 'Too', $1, $2, $3, CASE WHEN $3 THEN now() END)
+            INSERT INTO tasks (user_id, title, description, uid, version, completed, completed_at, deleted_at)
+            VALUES ('bob', 'His', 'Too', $1, $2, $3, CASE WHEN $3 THEN now() END, CASE WHEN $4 THEN now() END)
+            RETURNING id
         """
-        await self.watch.execute(task, BOBS_UID, BOBS_SEQ, completed)
+        bobs = await self.watch.fetchval(task, BOBS_UID, BOBS_SEQ, state == "completed", state == "deleted")
         for table, values in {
             "change_counters": f"{BOBS_SEQ}, now()",
-            "changes": f"{BOBS_SEQ}, now(), 'user', 'bob', '{BOBS_UID}', 'task', 1, 'update', '{{}}'",
+            "changes": f"{BOBS_SEQ}, now(), 'user', 'bob', '{BOBS_UID}', 'task', {bobs}, 'update', '{{}}'",
             "idempotency_keys": "'bobs-key', now(), 'bobs', 200, '{}', '{}'",
         }.items():
             await self.watch.execute(f"INSERT INTO {table} VALUES ('bob', {values})")
@@ -415,9 +476,13 @@ async def besieged(url: str) -> AsyncIterator[Besieged]:
 
 def test_the_mutations_are_all_the_where_clauses() -> None:
     clauses = [clause for text in SQL.values() for clause in re.findall(r"\bWHERE\b.*", text)]
-    assert len(MUTATIONS) == len(clauses) - 1 == 15
-    assert [clause for clause in clauses if not NAMES_THE_OWNER.search(clause)] == [
-        "WHERE coalesce(p_was -> name, 'null') <> coalesce(p_is -> name, 'null')"  # of no table's rows
+    others = [clause for clause in clauses if not NAMES_THE_OWNER.search(clause)]
+    assert len(MUTATIONS) == len(clauses) - len(others) == 23
+    assert others == [  # of no table's rows
+        "WHERE n.entity_id = c.entity_id AND (n.old <> n.new OR n.broken)",
+        "WHERE f.name <> 'deleted_at' AND (",
+        "WHERE v_now -> f.name NOT IN (f.net -> 0, f.net -> 1) OR f.net -> 2 = 'true'),",
+        "WHERE coalesce(p_was -> name, 'null') <> coalesce(p_is -> name, 'null')",
     ]
 
 
@@ -493,8 +558,10 @@ FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN (
 OWNER_ONLY = "(user_id = NULLIF(current_setting('app.user_id'::text, true), ''::text))"
 OWNER_POLICY = ["*", "true", OWNER_ONLY, OWNER_ONLY, "PUBLIC"]
 DAYS = "(NULLIF(current_setting('app.changes_kept_days'::text, true), ''::text))::integer"
+OLDER = f"(({DAYS} > 0) AND (at < (now() - (({DAYS})::double precision * '1 day'::interval))))"
 EXPIRED = {
-    "changes": f"(({DAYS} > 0) AND (at < (now() - (({DAYS})::double precision * '1 day'::interval))))",
+    "tasks": OLDER.replace("at <", "deleted_at <").replace("changes", "trash"),
+    "changes": OLDER,
     "idempotency_keys": "(at < (now() - '24:00:00'::interval))",
 }
 POLICIES = {  # beside the owner, the role of retention.py: what has expired, and nothing else whatever is set
@@ -505,7 +572,7 @@ POLICIES = {  # beside the owner, the role of retention.py: what has expired, an
     ]
     for table, expired in EXPIRED.items()
 }
-NOT_LED = {"changes_expiry", "idempotency_keys_expiry"}  # retention.py asks of all users at once; neither is unique
+NOT_LED = {"changes_expiry", "idempotency_keys_expiry", "tasks_expiry"}  # for retention.py; none of them is unique
 
 
 def in_order(policies: list[Any]) -> list[Any]:
@@ -616,6 +683,7 @@ def test_the_role_of_retention_reads_keys_and_times_alone(migrated: str) -> None
     assert {tuple(row) for row in sql(migrated, query, migrate.RETENTION_ROLE, migrate.VERSION_TABLE)} == {
         *(("changes", column) for column in ("user_id", "seq", "at")),
         *(("idempotency_keys", column) for column in ("user_id", "key", "at")),
+        *(("tasks", column) for column in ("user_id", "id", "deleted_at")),
     }
 
 
@@ -639,7 +707,7 @@ def names_the_owner(text: str) -> bool:
 
 def test_every_statement_and_function_names_the_owner() -> None:
     assert {name for name, text in SQL.items() if not names_the_owner(text)} == PURE
-    assert len(SQL) == 18
+    assert len(SQL) == 24
     for name, place in MUTATIONS:
         assert not names_the_owner(without_owner(SQL[name], place))
     for text in (SQL[name] for name in set(SQL) - PURE):

@@ -34,6 +34,8 @@ import main
 import models
 import schemas
 import tasks
+import trash
+import undo
 from auth import Verifier
 from errors import Forbidden, Unauthorized
 from keys import Keys
@@ -137,7 +139,7 @@ def test_3_1_task_is_an_sqlmodel_with_the_plans_fields() -> None:
     columns = SQLModel.metadata.tables["tasks"].columns
     fields = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
     assert [column.name for column in columns][:7] == fields
-    assert [column.name for column in columns][7:] == ["uid", "version", "completed_at"]
+    assert [column.name for column in columns][7:] == ["uid", "version", "completed_at", "deleted_at"]
     assert columns["id"].primary_key
     assert not columns["user_id"].nullable
     assert (columns["title"].type.length, columns["title"].nullable) == (200, False)  # type: ignore[attr-defined]
@@ -146,8 +148,9 @@ def test_3_1_task_is_an_sqlmodel_with_the_plans_fields() -> None:
 
 
 def test_3_1_user_id_is_indexed(server: servers.Running, database_url: str) -> None:
-    indexes = sql(database_url, "SELECT indexdef FROM pg_indexes WHERE tablename = 'tasks'")
-    assert all("(user_id" in row["indexdef"] for row in indexes)
+    indexes = sql(database_url, "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'tasks'")
+    led = {row["indexname"] for row in indexes if "(user_id" in row["indexdef"]}
+    assert {row["indexname"] for row in indexes} - led == {"tasks_expiry"}  # of all users, for the trash to be emptied
     assert indexes
 
 
@@ -340,8 +343,10 @@ def test_8_4_all_endpoints_work_with_the_frontend(uvicorn: servers.Running) -> N
 
 
 STATEMENTS = {
-    **{name: getattr(tasks, name) for name in ("GET", "LIST", "LIST_BY_COMPLETED", "CREATE", "UPDATE", "DELETE")},
+    **{name: getattr(tasks, name) for name in ("GET", "LIST", "LIST_BY_COMPLETED", "CREATE", "UPDATE", "MOVE")},
+    **{f"trash.{name}": getattr(trash, name) for name in ("LIST", "PURGE")},
     **{name: getattr(changes, name) for name in ("LATEST", "SINCE")},
+    "UNDO": undo.UNDO,
     **{name: getattr(idempotency, name) for name in ("FIND_ANSWER", "KEEP_ANSWER")},
 }
 OWNED = "(tasks|change_counters|changes|idempotency_keys)"
@@ -357,7 +362,7 @@ def test_note_user_isolation_every_query_is_given_its_owner(statement: str) -> N
 
 @pytest.mark.parametrize(
     "function",
-    [*tasks.FUNCTIONS, *changes.FUNCTIONS, *idempotency.FUNCTIONS],
+    [*tasks.FUNCTIONS, *trash.FUNCTIONS, *undo.FUNCTIONS, *changes.FUNCTIONS, *idempotency.FUNCTIONS],
     ids=lambda text: text.split("(")[0].split()[-1],
 )
 def test_note_user_isolation_every_write_names_its_owner(function: str) -> None:

@@ -17,9 +17,10 @@ import embedded
 import migrate
 import retention
 from database import Database
+from pool import Pool
 from tests.conftest import sql
 
-DAYS = 90
+KEPT = retention.Kept(changes_days=90, trash_days=30)
 
 CHANGES = """
 INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
@@ -31,7 +32,17 @@ INSERT INTO idempotency_keys (user_id, key, at, fingerprint, status, headers, bo
 SELECT 'user-' || n % 7, 'key-' || n, now() - n * interval '1 hour', '', 200, '{}', '{}'
 FROM generate_series(1, 48) AS n
 """
-LEFT = "SELECT (SELECT array_agg(seq ORDER BY seq) FROM changes), (SELECT array_agg(key) FROM idempotency_keys)"
+TRASH = """
+INSERT INTO tasks (user_id, title, version, deleted_at)
+SELECT 'user-' || n % 7, 'Trashed ' || n, n, CASE WHEN n > 0 THEN now() - n * interval '1 day' END
+FROM generate_series(0, 60) AS n
+"""
+COUNTERS = "INSERT INTO change_counters SELECT 'user-' || n, 1000, now() FROM generate_series(0, 6) AS n"
+LEFT = """
+SELECT (SELECT array_agg(seq ORDER BY seq) FROM changes WHERE op = 'update'),
+       (SELECT array_agg(key) FROM idempotency_keys), (SELECT array_agg(title::text) FROM tasks)
+"""
+REMOVED = 200 - 89 + 48 - 23 + 60 - 29
 
 
 @pytest.fixture(scope="module")
@@ -45,44 +56,83 @@ def url(cluster: embedded.Server) -> Iterator[str]:
 
 @pytest.fixture
 def full(url: str) -> str:
-    """A change of each of the last 200 days, an answer of each of the last 48 hours."""
-    for statement in ("DELETE FROM changes", "DELETE FROM idempotency_keys", CHANGES, ANSWERS):
+    """A change of each of the last 200 days, an answer of each of the last 48 hours, trash of the last 60 days."""
+    for table in migrate.ISOLATED:
+        sql(url, f"DELETE FROM {table}")
+    for statement in (CHANGES, ANSWERS, TRASH, COUNTERS):
         sql(url, statement)
     return url
 
 
-def left(url: str) -> tuple[list[int], set[str]]:
-    changes, keys = sql(url, LEFT)[0]
-    return changes, set(keys)
+def left(url: str) -> tuple[list[int], set[str], set[str]]:
+    changes, keys, titles = sql(url, LEFT)[0]
+    return changes, set(keys), set(titles)
 
 
-RECENT = (list(range(1, DAYS)), {f"key-{hours}" for hours in range(1, 24)})
+RECENT = (
+    list(range(1, 90)),
+    {f"key-{hours}" for hours in range(1, 24)},
+    {f"Trashed {days}" for days in range(30)},
+)
 
 
+def remove(url: str, servers: int = 1, pooled: bool = False) -> int:
+    """What that many servers at once removed together."""
+
+    async def run() -> int:
+        pools = [Pool(dsn.parse(url, pooled=pooled), migrate.ROLE) for _ in range(servers)]
+        removed = await asyncio.gather(*(retention.remove_expired(pool, KEPT) for pool in pools))
+        for pool in pools:
+            await pool.close()
+        return sum(removed)
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 25)
+    monkeypatch.setattr(retention, "TRASH_BATCH", 10)
+
+
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooled"])
-def test_what_has_expired_goes_and_what_has_not_stays(pooled: bool, full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "BATCH", 25)  # so that it takes several
-    removed = asyncio.run(retention.remove_expired(dsn.parse(full, pooled=pooled), DAYS))
-    assert (removed, left(full)) == (200 - 89 + 48 - 23, RECENT)
-    assert asyncio.run(retention.remove_expired(dsn.parse(full), DAYS)) == 0
+def test_what_has_expired_goes_and_what_has_not_stays(pooled: bool, full: str) -> None:
+    assert (remove(full, pooled=pooled), left(full)) == (REMOVED, RECENT)
+    assert remove(full) == 0
 
 
-def test_many_servers_at_once_remove_each_row_once(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "BATCH", 5)
+@pytest.mark.usefixtures("small_batches")
+def test_many_servers_at_once_remove_each_row_once(full: str) -> None:
+    assert remove(full, servers=6) + remove(full) == REMOVED
+    assert left(full) == RECENT
 
-    async def race() -> int:
-        return sum(await asyncio.gather(*(retention.remove_expired(dsn.parse(full), DAYS) for _ in range(6))))
 
-    removed = asyncio.run(race()) + asyncio.run(retention.remove_expired(dsn.parse(full), DAYS))
-    assert (removed, left(full)) == (200 - 89 + 48 - 23, RECENT)
+def test_a_task_that_leaves_the_trash_in_time_is_a_change_of_the_systems(full: str) -> None:
+    remove(full)
+    purges = sql(full, "SELECT user_id, seq, actor_kind, actor_id, fields FROM changes WHERE op = 'purge'")
+    assert len(purges) == 31
+    assert {tuple(purge)[2:] for purge in purges} == {("system", "retention", "{}")}
+    for user in range(7):
+        numbers = sorted(purge["seq"] for purge in purges if purge["user_id"] == f"user-{user}")
+        assert numbers == list(range(1001, 1001 + len(numbers)))
+        assert sql(full, f"SELECT seq FROM change_counters WHERE user_id = 'user-{user}'")[0][0] == numbers[-1]
 
 
 @pytest.mark.parametrize(
-    ("days", "owner", "changes"),
-    [("90", "", 111), ("1", "", 200), ("0", "", 0), ("-5", "", 0), ("", "", 0), ("90", "user-1", 111)],
+    ("days", "owner", "changes", "trashed"),
+    [
+        ("90", "", 111, 0),
+        ("30", "", 171, 31),
+        ("1", "", 200, 60),
+        ("0", "", 0, 0),
+        ("-5", "", 0, 0),
+        ("", "", 0, 0),
+        ("90", "user-1", 111, 0),
+    ],
 )
 def test_without_any_where_clause_the_role_reaches_what_has_expired_alone(
-    days: str, owner: str, changes: int, full: str
+    days: str, owner: str, changes: int, trashed: int, full: str
 ) -> None:
     """Nor does it reach more by calling itself a user."""
 
@@ -92,7 +142,10 @@ def test_without_any_where_clause_the_role_reaches_what_has_expired_alone(
             async with session.transaction():
                 await session.execute(retention.BEGIN)
                 await session.execute("SELECT set_config('app.changes_kept_days', $1, true)", days)
+                await session.execute("SELECT set_config('app.trash_kept_days', $1, true)", days)
                 await session.execute("SELECT set_config('app.user_id', $1, true)", owner)
+                trash = await session.fetchval("SELECT count(deleted_at) FROM tasks")
+                assert trash == trashed
                 return await session.execute("DELETE FROM changes"), await session.execute(
                     "DELETE FROM idempotency_keys"
                 )
@@ -108,6 +161,7 @@ def test_without_any_where_clause_the_role_reaches_what_has_expired_alone(
         "SELECT fields FROM changes",
         "SELECT body FROM idempotency_keys",
         "SELECT title FROM tasks",
+        "DELETE FROM tasks",
         "UPDATE changes SET at = now()",
         "SELECT seq FROM change_counters",
     ],
@@ -129,7 +183,7 @@ def test_the_role_cannot_read_what_anybody_wrote(statement: str, full: str) -> N
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
     """A database that nobody has used yet, and the job beside it."""
-    variables: dict[str, Any] = {"_env_file": None, "NEON_DATABASE_URL": url, "changes_kept_days": DAYS}
+    variables: dict[str, Any] = {"_env_file": None, "NEON_DATABASE_URL": url, "changes_kept_days": KEPT.changes_days}
     used = Database(config.Settings(**variables))
     await used.open()
     used.pool.used_at = -math.inf

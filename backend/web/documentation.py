@@ -27,7 +27,7 @@ _WHEN = {
     401: "No token, or one that does not count; `reason` says why",
     403: "The path's user is not the token's",
     404: "Absent, deleted or another user's: all the same",
-    409: "The same request is still running; `Retry-After` says when to come back",
+    409: "It meets something that it may not do away with; or, with a key, the same request is still running",
     412: "`If-Match` names another version; `data` is the task as it now is",
     413: "The body is over 64 KiB",
     415: "The body is not `application/json` in UTF-8",
@@ -36,6 +36,9 @@ _WHEN = {
     503: "The database is out of reach, or busy; `Retry-After` says when to come back",
 }
 
+
+NOT_MODIFIED: dict[int | str, Any] = {304: {"description": "What you have is what you would get"}}
+GUARDED = (409, 412, 422)  # what a write may be answered for its key, its condition, or what it meets
 
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",

@@ -37,6 +37,7 @@ class Field(NamedTuple):
 Db = Annotated[OwnerDatabase, Depends(get_db)]
 Pages = Annotated[Cursors, Depends(get_cursors)]
 TaskId = Annotated[int, Path(ge=1, le=2**63 - 1, description="A canonical decimal integer")]
+Seq = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of a change")]
 IfMatch = Annotated[
     list[int] | None,
     WithJsonSchema({"type": "string"}),
@@ -74,10 +75,10 @@ class Door(APIRoute):
         segments = [part for part in path.split("/") if part]
         self.template = tuple(None if part.startswith("{") else part for part in segments)
         self.owner_at = segments.index("{user_id}") if "{user_id}" in segments else None
-        self.id_at = segments.index("{task_id}") if "{task_id}" in segments else None
+        self.numbers = [(part[1:-1], place) for place, part in enumerate(segments) if part in ("{task_id}", "{seq}")]
         self.needs = Needs.of(endpoint)
         self.writes = not self.public and "GET" not in methods
-        self.reads = self.writes or bool(self.id_at or self.needs.query or self.needs.fields)
+        self.reads = self.writes or bool(self.numbers or self.needs.query or self.needs.fields)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Never: only the front opens doors, and it goes by the raw path."""
@@ -133,10 +134,10 @@ class Door(APIRoute):
             sent = await bodies.read(receive)
             if sent:
                 bodies.check_media_type(scope["headers_by_name"])
-        if self.id_at is not None:
-            arguments["task_id"] = paths.task_id(path[self.id_at])
-            if arguments["task_id"] is None:
-                problems.append(Problem("task_id", "Task id must be an integer"))
+        for name, place in self.numbers:
+            arguments[name] = paths.number(path[place])
+            if arguments[name] is None:
+                problems.append(Problem(name, f"{name.capitalize().replace('_', ' ')} must be an integer"))
         if needs.query and needs.query_model:
             arguments[needs.query] = _model(needs.query_model, _parameters(scope["query_string"]), problems)
         for name, field in needs.fields:

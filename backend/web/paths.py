@@ -27,8 +27,8 @@ def _decode(segment: bytes) -> str:
     return segment.decode("utf-8", "surrogateescape")
 
 
-def task_id(segment: str) -> int | None:
-    """The id as an integer, NO_SUCH_ID for one that cannot exist, None for what is no canonical decimal integer."""
+def number(segment: str) -> int | None:
+    """An id or a `seq`: NO_SUCH_ID for one that cannot exist, None for what is no canonical decimal integer."""
     if not _CANONICAL_INTEGER.fullmatch(segment):
         return None
     if segment[0] == "-" or len(segment) > 19 or int(segment) > _LARGEST_ID:

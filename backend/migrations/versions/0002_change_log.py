@@ -4,9 +4,6 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-import changes
-import idempotency
-import tasks
 from migrate import RETENTION_ROLE
 from migrations.isolation import create_role, expire, isolate
 
@@ -89,8 +86,8 @@ INSERT INTO change_counters (user_id, seq, at) SELECT user_id, max(version), max
     isolate("change_counters", "SELECT, INSERT, UPDATE")
     isolate("changes", "SELECT, INSERT")  # what is logged stays as it is
     isolate("idempotency_keys", "SELECT, INSERT, UPDATE")
-    expire("changes", "user_id, seq", f"{KEPT_DAYS} > 0 AND at < now() - {KEPT_DAYS} * interval '1 day'")
-    expire("idempotency_keys", "user_id, key", "at < now() - interval '24 hours'")
+    expire("changes", "user_id, seq, at", f"{KEPT_DAYS} > 0 AND at < now() - {KEPT_DAYS} * interval '1 day'")
+    expire("idempotency_keys", "user_id, key, at", "at < now() - interval '24 hours'")
 
     op.execute("""
 DROP FUNCTION IF EXISTS create_task(text, text, text);
@@ -98,5 +95,3 @@ DROP FUNCTION IF EXISTS update_task(text, bigint, text, boolean, boolean, text);
 DROP FUNCTION IF EXISTS complete_task(text, bigint, boolean);
 DROP FUNCTION IF EXISTS delete_task(text, bigint);
 """)
-    for function in (*changes.FUNCTIONS, *tasks.FUNCTIONS, *idempotency.FUNCTIONS):
-        op.execute(function)

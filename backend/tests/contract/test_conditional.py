@@ -494,10 +494,13 @@ def test_a_post_with_a_known_uid_is_200_with_the_task_as_it_now_is(ada: Person) 
     assert len(ada.get().json()["data"]) == count
 
 
-def test_a_uid_is_free_again_when_its_task_is_deleted(ada: Person) -> None:
+def test_a_uid_is_free_again_when_its_task_is_deleted_for_good(ada: Person) -> None:
     uid = str(uuid4())
     first = ada.post({"title": "Buy milk", "uid": uid}).json()["data"]
     ada.delete(first["id"])
+    in_trash = ada.post({"title": "Buy milk", "uid": uid})
+    assert (in_trash.status_code, in_trash.json()["code"]) == (409, "UID_IN_TRASH")
+    ada.request("DELETE", f"/v1/trash/{first['id']}")
     second = ada.post({"title": "Buy milk", "uid": uid})
     assert (second.status_code, second.json()["data"]["uid"]) == (201, uid)
     assert second.json()["data"]["id"] != first["id"]

@@ -115,7 +115,7 @@ def test_a_time_is_shown_to_the_microsecond_the_database_keeps(ada: Person, data
 
 def test_columns_of_times_know_their_zone(ada: Person, database_url: str) -> None:
     query = "SELECT data_type FROM information_schema.columns WHERE table_name = 'tasks' AND column_name LIKE '%_at'"
-    assert [row["data_type"] for row in sql(database_url, query)] == ["timestamp with time zone"] * 3
+    assert [row["data_type"] for row in sql(database_url, query)] == ["timestamp with time zone"] * 4
 
 
 def test_both_times_are_equal_at_creation(ada: Person) -> None:

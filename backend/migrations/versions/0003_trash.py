@@ -1,0 +1,40 @@
+"""The trash: deleted tasks are kept for a while. And undo."""
+
+import sqlalchemy as sa
+from alembic import op
+
+import changes
+import idempotency
+import tasks
+import trash
+import undo
+from migrate import ROLE
+from migrations.isolation import expire, if_there_is
+
+revision = "0003"
+down_revision = "0002"
+
+KEPT_DAYS = "nullif(current_setting('app.trash_kept_days', true), '')::integer"  # NULL, so no row, where it is unset
+NOT_DELETED = sa.text("deleted_at IS NULL")
+DELETED = sa.text("deleted_at IS NOT NULL")
+
+
+def upgrade() -> None:
+    op.add_column("tasks", sa.Column("deleted_at", sa.DateTime(timezone=True)))
+    op.drop_index("tasks_newest", "tasks")
+    op.drop_index("tasks_newest_by_completed", "tasks")
+    op.create_index("tasks_newest", "tasks", ["user_id", "created_at", "id"], postgresql_where=NOT_DELETED)
+    op.create_index(
+        "tasks_newest_by_completed", "tasks", ["user_id", "completed", "created_at", "id"], postgresql_where=NOT_DELETED
+    )
+    op.create_index("tasks_trash", "tasks", ["user_id", "deleted_at", "id"], postgresql_where=DELETED)
+    op.create_index("tasks_expiry", "tasks", ["deleted_at"], postgresql_where=DELETED)
+    op.alter_column("idempotency_keys", "body", nullable=True)  # emptied when what it shows is deleted for good
+    if_there_is(ROLE, f"GRANT UPDATE (fields) ON changes TO {ROLE};")  # likewise
+    expired = f"{KEPT_DAYS} > 0 AND deleted_at < now() - {KEPT_DAYS} * interval '1 day'"
+    expire("tasks", "user_id, id, deleted_at", expired, privilege="")
+
+    op.execute("DROP FUNCTION IF EXISTS delete_task(text, text, text, uuid, bigint, bigint[])")
+    for module in (changes, tasks, trash, undo, idempotency):
+        for function in module.FUNCTIONS:
+            op.execute(function)

@@ -1,0 +1,92 @@
+"""The trash: deleted tasks, until they are restored (`tasks.restore`) or, here, deleted for good."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from database import OwnerDatabase
+from tasks import Listing, Position, Versions, guarded
+
+LIST = """
+WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
+SELECT NULL::bigint AS id, NULL AS user_id, NULL AS title, NULL AS description, NULL::boolean AS completed,
+       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL::uuid AS uid,
+       (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS version, NULL::timestamptz AS completed_at,
+       NULL::timestamptz AS deleted_at
+FROM scope
+UNION ALL
+SELECT task.* FROM scope CROSS JOIN LATERAL (
+    SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at, deleted_at
+    FROM tasks
+    WHERE user_id = scope.user_id AND deleted_at IS NOT NULL AND (deleted_at, id) < ($3, $4)
+    ORDER BY deleted_at DESC, id DESC
+    LIMIT $2
+) AS task
+"""
+
+PURGE = """
+SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+FROM purge_task($1, $2, $3, $4, $5, $6, $7)
+"""
+
+# No text of the task stays: not in the log, and not in an answer that is kept for a retry. The jsonpath finds the task
+# in whatever an answer carries: as itself, or as what a change is about.
+
+PURGE_TASK_FUNCTION = """
+CREATE OR REPLACE FUNCTION purge_task(
+    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
+    p_id bigint, p_if_match bigint[], p_deleted_before timestamptz
+)
+RETURNS TABLE (
+    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
+    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
+) LANGUAGE plpgsql SECURITY INVOKER AS $$
+#variable_conflict use_column
+DECLARE
+    change record;
+    task tasks;
+    v_applied boolean;
+BEGIN
+    PERFORM set_config('app.user_id', p_user_id, true);
+    change := next_change(p_user_id);
+    SELECT * INTO task FROM tasks AS t
+    WHERE user_id = p_user_id AND t.id = p_id AND t.deleted_at < p_deleted_before;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    v_applied := coalesce(task.version = ANY (p_if_match), true);
+    IF v_applied THEN
+        DELETE FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
+        UPDATE changes AS c SET fields = '{}'
+        WHERE user_id = p_user_id AND c.entity = 'task' AND c.entity_id = p_id;
+        UPDATE idempotency_keys AS k SET body = NULL
+        WHERE user_id = p_user_id AND jsonb_path_exists(
+            k.body::jsonb, '$.** ? (@.id == $id || @.entity_id == $id)', jsonb_build_object('id', p_id)
+        );
+        PERFORM record_change(
+            p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at, 'task', p_id, 'purge', '{}', '{}'
+        );
+    END IF;
+    RETURN QUERY SELECT
+        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
+        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
+END $$
+"""
+
+# Installed by migrations, and a test compares. Change one, and add a migration that installs it again.
+FUNCTIONS = (PURGE_TASK_FUNCTION,)
+
+LATEST = Position(datetime.max.replace(tzinfo=UTC), 0)
+
+
+async def list_latest_first(db: OwnerDatabase, limit: int, after: Position = LATEST) -> Listing:
+    """At most `limit` tasks that come after `after`, by the time of their deletion."""
+    own, *found = await db.read(LIST, limit, *after)
+    return Listing(own["version"] or 0, found)
+
+
+async def purge(
+    db: OwnerDatabase, id: int, if_match: Versions = None, deleted_before: datetime = LATEST.created_at
+) -> None:
+    """Delete for good what is in the trash since before `deleted_before`. Nothing of its text is kept anywhere."""
+    guarded(await db.write(PURGE, id, if_match, deleted_before))
