@@ -44,13 +44,16 @@ LANGUAGE plpgsql SECURITY INVOKER AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
-    LOOP
+    FOR attempt IN 1..2 LOOP
         SELECT c.seq + 1, greatest(clock_timestamp(), c.at + interval '1 microsecond') INTO seq, at
         FROM change_counters AS c
         WHERE user_id = p_user_id
         FOR UPDATE;
         EXIT WHEN FOUND;
-        INSERT INTO change_counters (user_id, seq, at) VALUES (p_user_id, 0, '-infinity') ON CONFLICT DO NOTHING;
+        -- A user's first: there is no row to lock yet, nor will there be one if this write is refused.
+        PERFORM pg_advisory_xact_lock(hashtextextended(p_user_id, 0));
+        seq := 1;
+        at := clock_timestamp();
     END LOOP;
 END $$
 """
@@ -64,6 +67,9 @@ RETURNS void LANGUAGE plpgsql SECURITY INVOKER AS $$
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
     UPDATE change_counters SET seq = p_seq, at = p_at WHERE user_id = p_user_id;
+    IF NOT FOUND THEN
+        INSERT INTO change_counters (user_id, seq, at) VALUES (p_user_id, p_seq, p_at);
+    END IF;
     INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
     VALUES (p_user_id, p_seq, p_at, p_actor_kind, p_actor_id, p_group_id, p_entity, p_entity_id, p_op, (
         SELECT coalesce(jsonb_object_agg(name, jsonb_build_array(p_was -> name, p_is -> name)), '{}')

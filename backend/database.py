@@ -62,7 +62,11 @@ class OwnerDatabase:
 
     async def write(self, sql: str, *arguments: Any) -> list[Row]:
         self.group_id = self.group_id or uuid4()
-        return await self._via.write(sql, self.owner, *self.actor, self.group_id, *arguments)
+        values = (self.owner, *self.actor, self.group_id, *arguments)
+        if isinstance(self._via, Transaction):
+            return await self._via.write(sql, *values)
+        async with self._via.turn(self.owner):
+            return await self._via.write(sql, *values)
 
 
 def get_database(request: HTTPConnection) -> Database:

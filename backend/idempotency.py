@@ -41,19 +41,27 @@ BEGIN
 END $$
 """
 
+# `entity_id` is the task whose text the answer shows, 0 where there is none; NULL where one must look.
+
 KEEP_ANSWER_FUNCTION = """
 CREATE OR REPLACE FUNCTION keep_answer(
     p_user_id text, p_key text, p_fingerprint bytea, p_status smallint, p_headers json, p_body json
 )
 RETURNS void LANGUAGE plpgsql SECURITY INVOKER AS $$
 #variable_conflict use_column
+DECLARE
+    v_data jsonb := p_body::jsonb -> 'data';
 BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
-    INSERT INTO idempotency_keys (user_id, key, at, fingerprint, status, headers, body)
-    VALUES (p_user_id, p_key, clock_timestamp(), p_fingerprint, p_status, p_headers, p_body)
+    INSERT INTO idempotency_keys (user_id, key, at, fingerprint, status, headers, body, entity_id)
+    VALUES (p_user_id, p_key, clock_timestamp(), p_fingerprint, p_status, p_headers, p_body, CASE
+        WHEN v_data IN ('null', '[]') THEN 0
+        WHEN jsonb_typeof(v_data) = 'object' THEN (v_data ->> 'id')::bigint
+        WHEN jsonb_array_length(v_data) = 1 THEN (v_data -> 0 ->> 'entity_id')::bigint
+    END)
     ON CONFLICT (user_id, key) DO UPDATE SET  -- find_answer has found none: this one is older than 24 hours
         at = excluded.at, fingerprint = excluded.fingerprint, status = excluded.status,
-        headers = excluded.headers, body = excluded.body;
+        headers = excluded.headers, body = excluded.body, entity_id = excluded.entity_id;
 END $$
 """
 
@@ -96,7 +104,8 @@ async def once(
         )
         return kept, False
 
-    return await pool.transaction(find_or_do)
+    async with pool.turn(user_id):
+        return await pool.transaction(find_or_do)
 
 
 def fingerprint(method: str, path: Sequence[str], body: bytes) -> bytes:

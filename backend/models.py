@@ -53,7 +53,7 @@ class Task(SQLModel, table=True):
             postgresql_where=text("deleted_at IS NULL"),
         ),
         Index("tasks_trash", "user_id", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),
-        Index("tasks_expiry", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),  # for retention.py
+        Index("tasks_expiry", "updated_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),  # for retention.py
     )
 
     id: int | None = Field(default=None, sa_column=Column("id", BigInteger, Identity(always=True), nullable=False))
@@ -87,6 +87,8 @@ class Change(SQLModel, table=True):
     __tablename__ = "changes"
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "seq"),
+        Index("changes_of_entity", "user_id", "entity_id"),
+        Index("changes_of_group", "user_id", "group_id"),
         Index("changes_expiry", "at"),  # for retention.py, which asks of all users at once
     )
 
@@ -108,6 +110,7 @@ class IdempotencyKey(SQLModel, table=True):
     __tablename__ = "idempotency_keys"
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "key"),
+        Index("idempotency_keys_of_entity", "user_id", "entity_id"),
         Index("idempotency_keys_expiry", "at"),  # for retention.py
     )
 
@@ -118,3 +121,4 @@ class IdempotencyKey(SQLModel, table=True):
     status: int = _column(SmallInteger)
     headers: dict[str, str] = _column(JSON)
     body: dict[str, Any] | None = Field(sa_column=Column(JSON))  # None once what it shows was deleted for good
+    entity_id: int | None = Field(sa_column=Column(BigInteger))

@@ -7,8 +7,10 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import asyncpg
 
@@ -18,6 +20,7 @@ from errors import ApiError, Unavailable
 log = logging.getLogger("todo.database")
 
 SIZE = 10
+TURNS = 2  # writes of one user at a time: one works, and the next is there when it has committed
 WAIT_SECONDS = 2.0  # for a free connection; then 503
 CONNECT_SECONDS = 15.0  # a suspended Neon takes up to 10; it goes on while requests are told to come back
 LATE_MAX = 24  # attempts to connect that take longer than PLACE_SECONDS
@@ -108,6 +111,7 @@ class Pool:
         self._connecting: set[asyncio.Task[Session]] = set()
         self._late: set[asyncio.Task[Session]] = set()  # still connecting, but their places were given up
         self._closing: set[asyncio.Task[None]] = set()
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._closed = False
         self.used_at = time.monotonic()
         limits = {**SETTINGS, **({"role": role} if role else {})}
@@ -127,6 +131,26 @@ class Pool:
         """What `work` returns, committed with all that it wrote; nothing is where it raises. Run again only after a
         rollback, from its beginning."""
         return await self._attempt(lambda session: self._together(session, work), again_if_cut=False)
+
+    @asynccontextmanager
+    async def turn(self, owner: str) -> AsyncIterator[None]:
+        """Few of one user's writes at a time. The others wait here: in the database each would hold a session, and all
+        of them for the same lock. Unavailable after WAIT_SECONDS."""
+        turns = self._turns.get(owner)
+        if turns is None:
+            turns = self._turns[owner] = asyncio.Semaphore(TURNS)
+        if turns.locked():
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await turns.acquire()
+            except TimeoutError:
+                raise Unavailable("Your other writes are still under way; try again shortly") from None
+        else:
+            await turns.acquire()
+        try:
+            yield
+        finally:
+            turns.release()
 
     async def close(self) -> None:
         """Refuse who waits, and close what is idle. What is still in use closes when it is given back."""
@@ -226,7 +250,7 @@ class Pool:
 
     def _close_soon(self, session: Session) -> None:
         """It keeps its place until the server has stopped what it does there, so that no pile of work grows unseen."""
-        task = asyncio.create_task(_close(session))
+        task = asyncio.create_task(close(session))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         task.add_done_callback(lambda _: self._give_back(session))
@@ -299,7 +323,7 @@ async def connect(address: Address, settings: Mapping[str, str] | None = None) -
     )
 
 
-async def _close(session: Session) -> None:
+async def close(session: Session) -> None:
     """Cancels what runs there, says goodbye, and cuts the connection where that takes too long."""
     try:
         await session.close(timeout=ANSWER_SECONDS)

@@ -10,22 +10,21 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-
-import asyncpg
 
 import trash
 from database import Actor, Database, OwnerDatabase
 from errors import NotFound, Unavailable
 from migrate import RETENTION_ROLE
-from pool import OUT_OF_REACH, Pool, Session, connect
+from pool import Pool, Session, close, connect
 
 log = logging.getLogger("todo.retention")
 
 CHECK_SECONDS = 60.0
 EVERY_SECONDS = 3600.0
+LONGEST_SECONDS = 900.0  # of one run; a database that stalls would else keep it waiting for ever
 BATCH = 5_000  # rows of one statement, so that each ends in time
 TRASH_BATCH = 500
 LOCK = 0x70D0_A92  # any number that nobody else takes
@@ -60,9 +59,12 @@ DELETE FROM idempotency_keys WHERE (user_id, key) IN (
 
 
 EXPIRED_TRASH = """
-SELECT user_id, id FROM tasks WHERE deleted_at < $2 ORDER BY deleted_at LIMIT $1
+SELECT updated_at, id, user_id FROM tasks
+WHERE deleted_at IS NOT NULL AND updated_at < $2 AND (updated_at, id) > ($3, $4)
+ORDER BY updated_at, id LIMIT $1
 """
 
+FIRST = (datetime.min.replace(tzinfo=UTC), 0)
 PURGER = Actor("system", "retention")
 
 
@@ -75,8 +77,9 @@ async def keep_clean(database: Database) -> None:
             worked = time.monotonic()
             kept = Kept(database.settings.changes_kept_days, database.settings.trash_kept_days)
             try:
-                await remove_expired(database.pool, kept)
-            except (Unavailable, asyncpg.PostgresError, *OUT_OF_REACH) as error:
+                async with asyncio.timeout(LONGEST_SECONDS):
+                    await remove_expired(database.pool, kept)
+            except Exception as error:  # whatever it was, the next hour may be better
                 log.warning("retention: what has expired is still there (%s: %s)", type(error).__name__, error)
 
 
@@ -88,7 +91,7 @@ async def remove_expired(pool: Pool, kept: Kept) -> int:
         removed += await _remove(session, REMOVE_ANSWERS, timedelta(hours=24), kept)
         removed += await _empty_trash(session, pool, kept)
     finally:
-        await session.close()
+        await close(session)
     if removed:
         log.info("retention: %d rows that had expired were removed", removed)
     return removed
@@ -107,18 +110,24 @@ async def _remove(session: Session, sql: str, age: timedelta, kept: Kept) -> int
 
 async def _empty_trash(session: Session, pool: Pool, kept: Kept) -> int:
     """Each task is deleted by the ordinary operation, as its owner's: a change like others, and no text is left."""
-    removed, batch = 0, TRASH_BATCH
-    while batch == TRASH_BATCH:
+    removed, last = 0, FIRST
+    while True:
         async with _alone(session, kept, timedelta(days=kept.trash_days)) as expired_before:
             if expired_before is None:
                 return removed
-            found = await session.fetch(EXPIRED_TRASH, TRASH_BATCH, expired_before)
-        batch = len(found)
-        for user_id, id in found:
-            with suppress(NotFound):  # restored since, or purged by its owner
-                await trash.purge(OwnerDatabase(pool, user_id, PURGER), id, deleted_before=expired_before)
+            found = await session.fetch(EXPIRED_TRASH, TRASH_BATCH, expired_before, *last)
+        if not found:
+            return removed
+        for row in found:
+            try:
+                owner = OwnerDatabase(pool, row["user_id"], PURGER)
+                await trash.purge(owner, row["id"], untouched_since=expired_before)
                 removed += 1
-    return removed
+            except NotFound:  # restored since, or purged by its owner
+                pass
+            except Unavailable as error:  # busy; the others are not to wait for it
+                log.warning("retention: task %d is still in the trash (%s)", row["id"], error)
+        last = (found[-1]["updated_at"], found[-1]["id"])
 
 
 @asynccontextmanager

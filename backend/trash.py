@@ -29,13 +29,13 @@ SELECT applied, id, user_id, title, description, completed, created_at, updated_
 FROM purge_task($1, $2, $3, $4, $5, $6, $7)
 """
 
-# No text of the task stays: not in the log, and not in an answer that is kept for a retry. The jsonpath finds the task
-# in whatever an answer carries: as itself, or as what a change is about.
+# No text of the task stays: not in the log, and not in an answer that is kept for a retry. Where an answer may show
+# several tasks, the jsonpath looks for this one: as itself, or as what a change is about.
 
 PURGE_TASK_FUNCTION = """
 CREATE OR REPLACE FUNCTION purge_task(
     p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
-    p_id bigint, p_if_match bigint[], p_deleted_before timestamptz
+    p_id bigint, p_if_match bigint[], p_untouched_since timestamptz
 )
 RETURNS TABLE (
     applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
@@ -50,7 +50,7 @@ BEGIN
     PERFORM set_config('app.user_id', p_user_id, true);
     change := next_change(p_user_id);
     SELECT * INTO task FROM tasks AS t
-    WHERE user_id = p_user_id AND t.id = p_id AND t.deleted_at < p_deleted_before;
+    WHERE user_id = p_user_id AND t.id = p_id AND t.deleted_at IS NOT NULL AND t.updated_at < p_untouched_since;
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -60,7 +60,9 @@ BEGIN
         UPDATE changes AS c SET fields = '{}'
         WHERE user_id = p_user_id AND c.entity = 'task' AND c.entity_id = p_id;
         UPDATE idempotency_keys AS k SET body = NULL
-        WHERE user_id = p_user_id AND jsonb_path_exists(
+        WHERE user_id = p_user_id AND k.entity_id = p_id;
+        UPDATE idempotency_keys AS k SET body = NULL
+        WHERE user_id = p_user_id AND k.entity_id IS NULL AND jsonb_path_exists(
             k.body::jsonb, '$.** ? (@.id == $id || @.entity_id == $id)', jsonb_build_object('id', p_id)
         );
         PERFORM record_change(
@@ -86,7 +88,7 @@ async def list_latest_first(db: OwnerDatabase, limit: int, after: Position = LAT
 
 
 async def purge(
-    db: OwnerDatabase, id: int, if_match: Versions = None, deleted_before: datetime = LATEST.created_at
+    db: OwnerDatabase, id: int, if_match: Versions = None, untouched_since: datetime = LATEST.created_at
 ) -> None:
-    """Delete for good what is in the trash since before `deleted_before`. Nothing of its text is kept anywhere."""
-    guarded(await db.write(PURGE, id, if_match, deleted_before))
+    """Delete for good what is in the trash, and was not changed after that. No text of it is kept anywhere."""
+    guarded(await db.write(PURGE, id, if_match, untouched_since))

@@ -241,6 +241,7 @@ def test_what_has_expired_is_found_by_its_time(statement: str, migrated: str) ->
                 await session.execute(retention.BEGIN)
                 await session.execute("SET LOCAL app.changes_kept_days = '90'; SET LOCAL app.trash_kept_days = '30'")
                 asked = statement.replace("$1", "10").replace("$2", "'2026-01-01'")
+                asked = asked.replace("$3", "'2025-01-01'").replace("$4", "0")
                 return "\n".join([row[0] for row in await session.fetch(f"EXPLAIN {asked}")])
         finally:
             await session.close()

@@ -292,6 +292,7 @@ GUARDED = {  # alone no breach: the same function has found the task among its o
     ("trash.PURGE_TASK_FUNCTION", 1),
     ("trash.PURGE_TASK_FUNCTION", 2),
     ("trash.PURGE_TASK_FUNCTION", 3),
+    ("trash.PURGE_TASK_FUNCTION", 4),
     ("undo.UNDO_CHANGES_FUNCTION", 1),
 }
 BOBS_SEQ = 77_777  # of his last change; his next one would have the number after it
@@ -404,7 +405,7 @@ class Besieged:
         for table, values in {
             "change_counters": f"{BOBS_SEQ}, now()",
             "changes": f"{BOBS_SEQ}, now(), 'user', 'bob', '{BOBS_UID}', 'task', {bobs}, 'update', '{{}}'",
-            "idempotency_keys": "'bobs-key', now(), 'bobs', 200, '{}', '{}'",
+            "idempotency_keys": "'bobs-key', now(), 'bobs', 200, '{}', '{}', 0",
         }.items():
             await self.watch.execute(f"INSERT INTO {table} VALUES ('bob', {values})")
         return await self._of_bob()
@@ -477,7 +478,7 @@ async def besieged(url: str) -> AsyncIterator[Besieged]:
 def test_the_mutations_are_all_the_where_clauses() -> None:
     clauses = [clause for text in SQL.values() for clause in re.findall(r"\bWHERE\b.*", text)]
     others = [clause for clause in clauses if not NAMES_THE_OWNER.search(clause)]
-    assert len(MUTATIONS) == len(clauses) - len(others) == 23
+    assert len(MUTATIONS) == len(clauses) - len(others) == 24
     assert others == [  # of no table's rows
         "WHERE n.entity_id = c.entity_id AND (n.old <> n.new OR n.broken)",
         "WHERE f.name <> 'deleted_at' AND (",
@@ -560,7 +561,7 @@ OWNER_POLICY = ["*", "true", OWNER_ONLY, OWNER_ONLY, "PUBLIC"]
 DAYS = "(NULLIF(current_setting('app.changes_kept_days'::text, true), ''::text))::integer"
 OLDER = f"(({DAYS} > 0) AND (at < (now() - (({DAYS})::double precision * '1 day'::interval))))"
 EXPIRED = {
-    "tasks": OLDER.replace("at <", "deleted_at <").replace("changes", "trash"),
+    "tasks": OLDER.replace("(at <", "(deleted_at IS NOT NULL) AND (updated_at <").replace("changes", "trash"),
     "changes": OLDER,
     "idempotency_keys": "(at < (now() - '24:00:00'::interval))",
 }
@@ -683,7 +684,7 @@ def test_the_role_of_retention_reads_keys_and_times_alone(migrated: str) -> None
     assert {tuple(row) for row in sql(migrated, query, migrate.RETENTION_ROLE, migrate.VERSION_TABLE)} == {
         *(("changes", column) for column in ("user_id", "seq", "at")),
         *(("idempotency_keys", column) for column in ("user_id", "key", "at")),
-        *(("tasks", column) for column in ("user_id", "id", "deleted_at")),
+        *(("tasks", column) for column in ("user_id", "id", "updated_at", "deleted_at")),
     }
 
 

@@ -33,8 +33,9 @@ SELECT 'user-' || n % 7, 'key-' || n, now() - n * interval '1 hour', '', 200, '{
 FROM generate_series(1, 48) AS n
 """
 TRASH = """
-INSERT INTO tasks (user_id, title, version, deleted_at)
-SELECT 'user-' || n % 7, 'Trashed ' || n, n, CASE WHEN n > 0 THEN now() - n * interval '1 day' END
+INSERT INTO tasks (user_id, title, version, deleted_at, updated_at)
+SELECT 'user-' || n % 7, 'Trashed ' || n, n, CASE WHEN n > 0 THEN now() - 100 * interval '1 day' END,
+       now() - n * interval '1 day'
 FROM generate_series(0, 60) AS n
 """
 COUNTERS = "INSERT INTO change_counters SELECT 'user-' || n, 1000, now() FROM generate_series(0, 6) AS n"

@@ -36,7 +36,7 @@ CONTROL_ROUNDS = 10
 # Every task with an odd number has expired, and its change says the same, so that the deletion may be undone.
 AGE = """
 WITH aged AS (
-    UPDATE tasks SET deleted_at = deleted_at - interval '31 days'
+    UPDATE tasks SET deleted_at = deleted_at - interval '31 days', updated_at = updated_at - interval '31 days'
     WHERE id % 2 = 1 AND deleted_at > now() - interval '1 day'
     RETURNING user_id, version, deleted_at
 )
@@ -45,7 +45,7 @@ UPDATE changes SET fields = jsonb_build_object('deleted_at', jsonb_build_array(
 ))
 FROM aged WHERE changes.user_id = aged.user_id AND changes.seq = aged.version
 """
-WRONG = trash.PURGE_TASK_FUNCTION.replace(" AND t.deleted_at < p_deleted_before", "")
+WRONG = trash.PURGE_TASK_FUNCTION.replace(" AND t.deleted_at IS NOT NULL AND t.updated_at < p_untouched_since", "")
 
 
 class Town(NamedTuple):

@@ -78,6 +78,7 @@ class Door(APIRoute):
         self.numbers = [(part[1:-1], place) for place, part in enumerate(segments) if part in ("{task_id}", "{seq}")]
         self.needs = Needs.of(endpoint)
         self.writes = not self.public and "GET" not in methods
+        self.takes_body = self.writes and "DELETE" not in methods
         self.reads = self.writes or bool(self.numbers or self.needs.query or self.needs.fields)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -130,9 +131,9 @@ class Door(APIRoute):
         needs = self.needs
         problems: list[Problem] = []
         sent = b""
-        if needs.body:
+        if self.takes_body:
             sent = await bodies.read(receive)
-            if sent:
+            if sent and needs.body:
                 bodies.check_media_type(scope["headers_by_name"])
         for name, place in self.numbers:
             arguments[name] = paths.number(path[place])
