@@ -52,13 +52,13 @@ def start(data_dir: Path, *, durable: bool = True) -> Server:
     if sys.platform == "win32":  # untested: no unix sockets in Python, no signal that follows the parent's death
         raise EmbeddedError("The embedded PostgreSQL does not run on Windows; set NEON_DATABASE_URL, or use WSL.")
     data_dir = data_dir.expanduser().resolve()
-    with _one_at_a_time(data_dir):
-        return _connect(data_dir) or _start(data_dir, durable)
+    with _one_at_a_time(data_dir) as lock:
+        return _connect(data_dir) or _start(data_dir, durable, lock)
 
 
 @contextmanager
-def _one_at_a_time(data_dir: Path) -> Iterator[None]:
-    """Held until the server answers; the kernel lets go of it when we die."""
+def _one_at_a_time(data_dir: Path) -> Iterator[int]:
+    """Held until the server answers; the kernel lets go of it when we die, and whoever we gave the descriptor to."""
     lock_file = data_dir.with_name(data_dir.name + ".lock")
     try:
         data_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _one_at_a_time(data_dir: Path) -> Iterator[None]:
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock
     finally:
         os.close(lock)
 
@@ -111,10 +111,10 @@ def _make_sure_of_database(socket_dir: Path) -> None:
         wire.run(socket_file, "postgres", f"CREATE DATABASE {DATABASE}")
 
 
-def _start(data_dir: Path, durable: bool) -> Server:
+def _start(data_dir: Path, durable: bool, lock: int) -> Server:
     programs = binaries.find(data_dir)
     if not cluster.exists(data_dir):
-        cluster.create(data_dir, programs, durable)
+        cluster.create(data_dir, programs, durable, lock)
     user = identity.choose(data_dir, programs.postgres)
     identity.give(data_dir, user)
     socket_dir = cluster.socket_dir(data_dir)

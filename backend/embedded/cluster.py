@@ -48,8 +48,11 @@ def exists(data_dir: Path) -> bool:
     return (data_dir / "PG_VERSION").exists()
 
 
-def create(data_dir: Path, programs: Binaries, durable: bool) -> None:
-    """initdb beside the folder, then rename: a half-made folder is never found in its place."""
+def create(data_dir: Path, programs: Binaries, durable: bool, lock: int) -> None:
+    """initdb beside the folder, then rename: a half-made folder is never found in its place.
+
+    Who writes here holds `lock`: initdb and its children have it too, in case they outlive us for a moment.
+    """
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise EmbeddedError(
             f"{data_dir} holds something that is not PostgreSQL's; name an empty or missing folder for its data."
@@ -61,13 +64,13 @@ def create(data_dir: Path, programs: Binaries, durable: bool) -> None:
     try:
         user = identity.choose(fresh, programs.postgres)
         identity.give(fresh, user)
-        _initdb(fresh, programs, user, durable)
+        _initdb(fresh, programs, user, durable, lock)
         fresh.rename(data_dir)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _initdb(folder: Path, programs: Binaries, user: str, durable: bool) -> None:
+def _initdb(folder: Path, programs: Binaries, user: str, durable: bool, lock: int) -> None:
     program = [programs.initdb, "-D", str(folder), "-U", "postgres", "--encoding=UTF8", "--no-instructions"]
     program += ["--auth-local=trust", "--auth-host=reject"]  # the socket lies in a folder that only we may enter
     if programs.major >= BUILTIN_LOCALE_SINCE:
@@ -85,6 +88,7 @@ def _initdb(folder: Path, programs: Binaries, user: str, durable: bool) -> None:
         stderr=subprocess.STDOUT,
         cwd="/",
         env=environment(),
+        pass_fds=[lock],
         check=False,
     )
     if done.returncode != 0:
