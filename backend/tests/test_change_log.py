@@ -165,6 +165,23 @@ def test_what_is_refused_or_was_done_before_logs_nothing(ada: Person, bob: Perso
     assert ada.has("The next one")["version"] == 4
 
 
+def test_who_has_written_nothing_but_what_was_404_has_no_row_at_all(ada: Person, database_url: str) -> None:
+    answers = [
+        ada.put(ABSENT_ID, {"title": "Hers"}),
+        ada.patch(f"/{ABSENT_ID}", json={"title": "Hers"}),
+        ada.patch(f"/{ABSENT_ID}/complete"),
+        ada.patch(f"/{ABSENT_ID}/complete", json={"completed": True}),
+        ada.delete(ABSENT_ID),
+        ada.request("POST", f"/v1/trash/{ABSENT_ID}/restore"),
+        ada.request("DELETE", f"/v1/trash/{ABSENT_ID}"),
+        ada.request("POST", "/v1/changes/1/undo"),
+        ada.request("POST", "/v1/undo", json={"group": str(uuid4())}),
+    ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert sql(database_url, "SELECT FROM change_counters WHERE user_id = $1", ada.id) == []
+    assert ada.has("The first")["version"] == 1
+
+
 # --- the numbering ---
 
 

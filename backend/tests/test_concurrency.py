@@ -287,6 +287,43 @@ def test_others_are_served_or_refused_while_all_connections_are_blocked(pair: Pa
     assert time.monotonic() - began < HANG_SECONDS
 
 
+@pytest.mark.parametrize("keyed", [False, True], ids=["without keys", "with keys"])
+def test_one_users_blocked_writes_leave_connections_for_others(
+    keyed: bool, pair: Pair, ada: Person, bob: Person
+) -> None:
+    task, bobs = ada.has("Locked"), bob.has("Not locked")
+
+    def write(turn: int) -> int:
+        headers = {"Idempotency-Key": str(turn)} if keyed else {}
+        return ada.put(task["id"], {"title": "Waits"}, headers=headers).status_code
+
+    flood = 3 * pool.SIZE
+    with ThreadPoolExecutor(flood) as threads, locked(pair.database_url, task["id"]):
+        blocked = [threads.submit(write, turn) for turn in range(flood)]
+        wait_until_blocked(pair.database_url)
+        time.sleep(0.2)  # now all of them have come
+        assert blocked_sessions(pair.database_url) < pool.SIZE
+        reads, writes = [], []
+        for _ in range(10):
+            reads += [bob.get(f"/{bobs['id']}").status_code, ada.get(f"/{task['id']}").status_code]
+            writes.append(bob.post({"title": "Meanwhile"}).status_code)
+    assert Counter(reads + writes) == {200: 20, 201: 10}
+    assert {one.result() for one in blocked} <= {200, 503}
+
+
+def wait_until_blocked(url: str) -> None:
+    deadline = time.monotonic() + HANG_SECONDS
+    while not blocked_sessions(url):
+        assert time.monotonic() < deadline, "nobody waits"
+        time.sleep(0.02)
+
+
+def blocked_sessions(url: str) -> int:
+    """How many wait for a lock that another holds."""
+    waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return len(sql(url, waits))
+
+
 # --- bodies of those who are nobody ---
 
 

@@ -17,7 +17,7 @@ import embedded
 import migrate
 import retention
 from database import Database
-from pool import Pool
+from pool import SETTINGS, Pool
 from tests.conftest import sql
 
 KEPT = retention.Kept(changes_days=90, trash_days=30)
@@ -182,6 +182,38 @@ def test_the_role_cannot_read_what_anybody_wrote(statement: str, full: str) -> N
 
 
 @asynccontextmanager
+async def held(url: str, title: str) -> AsyncIterator[None]:
+    """Meanwhile nobody else can change or delete the task of this title."""
+    session = await asyncpg.connect(url)
+    try:
+        async with session.transaction():
+            await session.execute("SELECT FROM tasks WHERE title = $1 FOR UPDATE", title)
+            yield
+    finally:
+        await session.close()
+
+
+def test_a_task_that_is_busy_stays_for_the_next_time_and_the_others_go(
+    full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "TRASH_BATCH", 1)
+    monkeypatch.setitem(SETTINGS, "lock_timeout", "100ms")
+
+    async def run() -> int:
+        used = Pool(dsn.parse(full), migrate.ROLE)
+        try:
+            async with held(full, "Trashed 60"), asyncio.timeout(10):  # the one that would be first
+                return await retention.remove_expired(used, KEPT)
+        finally:
+            await used.close()
+
+    assert asyncio.run(run()) == REMOVED - 1
+    changes, keys, titles = RECENT
+    assert left(full) == (changes, keys, titles | {"Trashed 60"})
+    assert remove(full) == 1
+
+
+@asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
     """A database that nobody has used yet, and the job beside it."""
     variables: dict[str, Any] = {"_env_file": None, "NEON_DATABASE_URL": url, "changes_kept_days": KEPT.changes_days}
@@ -237,3 +269,28 @@ def test_a_failure_is_said_and_tried_again(
 
     asyncio.run(run())
     assert "retention: what has expired is still there (InvalidParameterValueError" in caplog.text
+
+
+WAITS = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+CUT_ALL = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'todo-api'
+"""
+
+
+def test_the_job_survives_that_all_sessions_are_cut_in_the_middle_of_its_work(
+    full: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retention, "CHECK_SECONDS", 0.01)
+
+    async def run() -> None:
+        async with opened(full) as used:
+            async with held(full, "Trashed 45"):
+                await used.pool.read("SELECT 1")
+                await eventually(lambda: bool(sql(full, WAITS)))
+                await asyncio.to_thread(sql, full, CUT_ALL)
+            await eventually(lambda: "retention: what has expired is still there" in caplog.text)
+            used.pool.used_at += retention.EVERY_SECONDS
+            await eventually(lambda: left(full) == RECENT)
+
+    asyncio.run(run())

@@ -190,6 +190,22 @@ def test_what_is_the_same_path_is_the_same_request(ada: Person, key: str) -> Non
     assert replays(ask(ada, "POST", encoded, NEW, {**JSON, "Idempotency-Key": key}), first)
 
 
+@pytest.mark.parametrize("path", ["/v1/trash/{id}/restore", "/v1/changes/{deletion}/undo"])
+@pytest.mark.parametrize(("first", "other"), [(b"a", b"b"), (None, b"{}"), (b"{}", None)])
+def test_a_body_that_is_ignored_counts_too(
+    ada: Person, key: str, path: str, first: bytes | None, other: bytes | None
+) -> None:
+    task = ada.has("Buy milk")
+    ada.delete(task["id"])
+    path = path.format(id=task["id"], deletion=task["version"] + 1)
+    headers = {"Idempotency-Key": key}
+    done = ask(ada, "POST", path, first, headers)
+    assert is_done_anew(done, 200)
+    reused = ask(ada, "POST", path, other, headers)
+    assert (reused.status, reused.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert replays(ask(ada, "POST", path, first, headers), done)
+
+
 def test_one_users_key_is_nothing_to_another(ada: Person, bob: Person, key: str) -> None:
     first = create(ada, key)
     other = create(bob, key, b'{"title":"Bob\'s own"}')

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
+import dsn
+import migrate
+import retention
+from pool import Pool
 from tests.conftest import sql
-from tests.contract.wire import JSON, ORIGIN, Reply, ask, moment
+from tests.contract.wire import JSON, ORIGIN, Reply, ask, moment, stream
 from tests.people import Person
+from trash import LATEST, PURGE
+from web.bodies import LIMIT_BYTES
 
 Meet = Callable[[str], Person]
 
@@ -292,6 +300,15 @@ def test_a_purge_with_a_key_is_answered_again_as_it_was(ada: Person) -> None:
     assert missing(purge(ada, task["id"]))
 
 
+def test_a_restoration_ignores_its_body_but_not_its_size(ada: Person) -> None:
+    target = f"{TRASH}/{trashed(ada)['id']}/restore"
+    full = [b"x" * 8192] * (LIMIT_BYTES // 8192)
+    for end in (True, False):
+        reply = stream(ada, "POST", target, *full, b"x", end=end, headers={})
+        assert (reply.status, reply.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert stream(ada, "POST", target, *full, end=True, headers={}).status == 200
+
+
 # --- ids, paths, methods, headers ---
 
 
@@ -376,6 +393,43 @@ def test_every_failure_is_had_as_rfc_9457_too(ada: Person) -> None:
     ]:
         assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")
         assert (reply.json()["type"], reply.json()["status"], reply.json()["code"]) == ("about:blank", status, code)
+
+
+# --- 30 days ---
+
+AGE = """
+UPDATE tasks SET deleted_at = deleted_at - interval '31 days', updated_at = updated_at - interval '31 days'
+WHERE user_id = $1
+"""
+
+
+def test_a_task_stays_for_30_days_from_its_last_change_such_as_a_restoration_undone(
+    person: Meet, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "LOCK", retention.LOCK + 1)  # the server's own job may be at work
+    dora = person("dora")
+    back, _ = trashed(dora), trashed(dora)
+    sql(database_url, AGE, dora.id)
+    before = trash(dora).data
+    restored = restore(dora, back["id"])
+    assert ask(dora, "POST", f"/v1/changes/{restored.data['version']}/undo").status == 200
+    assert [of(one, "id", "deleted_at") for one in trash(dora).data] == [of(one, "id", "deleted_at") for one in before]
+    remove_expired(database_url)
+    assert [one["id"] for one in trash(dora).data] == [back["id"]]
+    sql(database_url, AGE, dora.id)
+    remove_expired(database_url)
+    assert trash(dora).data == []
+
+
+def remove_expired(url: str) -> None:
+    """As every server does once an hour."""
+
+    async def run() -> None:
+        pool = Pool(dsn.parse(url), migrate.ROLE)
+        await retention.remove_expired(pool, retention.Kept(changes_days=90, trash_days=30))
+        await pool.close()
+
+    asyncio.run(run())
 
 
 # --- nothing is left ---
@@ -464,3 +518,55 @@ def test_the_number_of_a_purged_task_elsewhere_in_an_answer_does_not_make_it_for
     purge(dora, task["id"])
     assert other.again(dora).body == other.reply.body
     assert undone.again(dora).body == undone.reply.body
+
+
+IN_STATISTICS = """
+SELECT DISTINCT tablename FROM pg_stats
+WHERE schemaname = 'public' AND strpos(concat(most_common_vals, histogram_bounds, most_common_elems), $1) > 0
+"""
+
+
+def test_the_planners_statistics_have_no_text_that_would_outlive_a_purge(person: Meet, database_url: str) -> None:
+    """They have what is common, if anything: so all of this is. The user's id shows that they would have it."""
+    dora, canary = person("dora"), f"canary-{uuid4().hex}"
+    for _ in range(30):
+        task = keyed(dora, "POST", dora.tasks, {"title": canary, "description": canary}).reply.data
+        dora.put(task["id"], {"title": "Other"})
+        keyed(dora, "PATCH", f"{dora.tasks}/{task['id']}", {"title": canary})
+    tables = ["tasks", "changes", "idempotency_keys"]
+    sql(database_url, f"ANALYZE {', '.join(tables)}")
+    assert {table for [table] in sql(database_url, IN_STATISTICS, dora.id)} == set(tables)
+    assert sql(database_url, IN_STATISTICS, canary) == []
+
+
+# --- by index ---
+
+MANY_ANSWERS = """
+INSERT INTO idempotency_keys (user_id, key, at, fingerprint, status, headers, body, entity_id)
+SELECT $1, 'key-' || n, now(), '', 200, '{}', '{"data": {"id": 0}}', -n FROM generate_series(1, 1000) AS n
+"""
+MANY_CHANGES = """
+INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
+SELECT $1, -n, now(), 'user', $1, gen_random_uuid(), 'task', -n, 'update', '{}' FROM generate_series(1, 1000) AS n
+"""
+ROWS_READ = "SELECT relname, seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = ANY ($1)"
+
+
+def test_a_purge_reads_only_what_is_about_its_task(person: Meet, database_url: str) -> None:
+    """Of a user who has kept a thousand answers and changes of other tasks."""
+    dora = person("dora")
+    task = keyed(dora, "POST", dora.tasks, {"title": "Buy milk"}).reply.data
+    dora.delete(task["id"])
+    sql(database_url, MANY_ANSWERS, dora.id)
+    sql(database_url, MANY_CHANGES, dora.id)
+    sql(database_url, "ANALYZE idempotency_keys, changes")
+
+    async def rows_read() -> dict[str, int]:
+        session = await asyncpg.connect(database_url, server_settings={"role": migrate.ROLE})
+        async with session.transaction():
+            await session.fetch(PURGE, dora.id, "user", dora.id, uuid4(), task["id"], None, LATEST.created_at)
+            counted = await session.fetch(ROWS_READ, ["changes", "idempotency_keys"])
+        await session.close()
+        return dict(counted)
+
+    assert asyncio.run(rows_read()) == {"changes": 2, "idempotency_keys": 1}
