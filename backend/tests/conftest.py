@@ -82,3 +82,8 @@ def sql(url: str, statement: str, *arguments: Any) -> list[Any]:
             await connection.close()
 
     return asyncio.run(run())
+
+
+def waiting_for_locks(url: str) -> int:
+    """How many sessions wait for a lock that another one holds."""
+    return len(sql(url, "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"))

@@ -27,7 +27,7 @@ import embedded
 import migrate
 import pool
 from tests import servers
-from tests.conftest import sql
+from tests.conftest import sql, waiting_for_locks
 from tests.people import Person
 
 THREADS = 8
@@ -302,7 +302,7 @@ def test_one_users_blocked_writes_leave_connections_for_others(
         blocked = [threads.submit(write, turn) for turn in range(flood)]
         wait_until_blocked(pair.database_url)
         time.sleep(0.2)  # now all of them have come
-        assert blocked_sessions(pair.database_url) < pool.SIZE
+        assert waiting_for_locks(pair.database_url) < pool.SIZE
         reads, writes = [], []
         for _ in range(10):
             reads += [bob.get(f"/{bobs['id']}").status_code, ada.get(f"/{task['id']}").status_code]
@@ -313,15 +313,9 @@ def test_one_users_blocked_writes_leave_connections_for_others(
 
 def wait_until_blocked(url: str) -> None:
     deadline = time.monotonic() + HANG_SECONDS
-    while not blocked_sessions(url):
+    while not waiting_for_locks(url):
         assert time.monotonic() < deadline, "nobody waits"
         time.sleep(0.02)
-
-
-def blocked_sessions(url: str) -> int:
-    """How many wait for a lock that another holds."""
-    waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return len(sql(url, waits))
 
 
 # --- bodies of those who are nobody ---

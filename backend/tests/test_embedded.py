@@ -1,6 +1,7 @@
 """The embedded PostgreSQL keeps what it acknowledged, ends with its parent, and says plainly why it cannot start."""
 
 import asyncio
+import fcntl
 import os
 import pwd
 import shutil
@@ -175,6 +176,26 @@ def test_an_interrupted_first_start_is_made_good_by_the_next(tmp_path: Path, pro
     assert ask(server.url, "SELECT 1") == 1
     server.stop()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.lock"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_an_interrupted_first_start_left_running_keeps_the_next_one_waiting(
+    tmp_path: Path, process: Callable[..., Process]
+) -> None:
+    ada = process(tmp_path / "data")
+    assert within(5, lambda: any(tmp_path.glob("data.new-*/global")))
+    [initdb] = Path(f"/proc/{ada.popen.pid}/task/{ada.popen.pid}/children").read_text().split()
+    os.kill(int(initdb), signal.SIGSTOP)
+    ada.popen.kill()
+    ada.popen.wait()
+
+    with (tmp_path / "data.lock").open("rb") as lock:
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.kill(int(initdb), signal.SIGCONT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 @pytest.mark.parametrize("name", ["l" * 100, "comma, and 'quote\"", "space %41 & é"])

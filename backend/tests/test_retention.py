@@ -18,9 +18,8 @@ import migrate
 import retention
 from database import Database
 from pool import SETTINGS, Pool
-from tests.conftest import sql
-
-KEPT = retention.Kept(changes_days=90, trash_days=30)
+from tests.conftest import sql, waiting_for_locks
+from tests.expiry import KEPT, remove_expired
 
 CHANGES = """
 INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
@@ -77,19 +76,6 @@ RECENT = (
 )
 
 
-def remove(url: str, servers: int = 1, pooled: bool = False) -> int:
-    """What that many servers at once removed together."""
-
-    async def run() -> int:
-        pools = [Pool(dsn.parse(url, pooled=pooled), migrate.ROLE) for _ in range(servers)]
-        removed = await asyncio.gather(*(retention.remove_expired(pool, KEPT) for pool in pools))
-        for pool in pools:
-            await pool.close()
-        return sum(removed)
-
-    return asyncio.run(run())
-
-
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "BATCH", 25)
@@ -99,18 +85,18 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooled"])
 def test_what_has_expired_goes_and_what_has_not_stays(pooled: bool, full: str) -> None:
-    assert (remove(full, pooled=pooled), left(full)) == (REMOVED, RECENT)
-    assert remove(full) == 0
+    assert (remove_expired(full, pooled=pooled), left(full)) == (REMOVED, RECENT)
+    assert remove_expired(full) == 0
 
 
 @pytest.mark.usefixtures("small_batches")
 def test_many_servers_at_once_remove_each_row_once(full: str) -> None:
-    assert remove(full, servers=6) + remove(full) == REMOVED
+    assert remove_expired(full, servers=6) + remove_expired(full) == REMOVED
     assert left(full) == RECENT
 
 
 def test_a_task_that_leaves_the_trash_in_time_is_a_change_of_the_systems(full: str) -> None:
-    remove(full)
+    remove_expired(full)
     purges = sql(full, "SELECT user_id, seq, actor_kind, actor_id, fields FROM changes WHERE op = 'purge'")
     assert len(purges) == 31
     assert {tuple(purge)[2:] for purge in purges} == {("system", "retention", "{}")}
@@ -210,7 +196,7 @@ def test_a_task_that_is_busy_stays_for_the_next_time_and_the_others_go(
     assert asyncio.run(run()) == REMOVED - 1
     changes, keys, titles = RECENT
     assert left(full) == (changes, keys, titles | {"Trashed 60"})
-    assert remove(full) == 1
+    assert remove_expired(full) == 1
 
 
 @asynccontextmanager
@@ -271,7 +257,6 @@ def test_a_failure_is_said_and_tried_again(
     assert "retention: what has expired is still there (InvalidParameterValueError" in caplog.text
 
 
-WAITS = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 CUT_ALL = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'todo-api'
@@ -287,7 +272,7 @@ def test_the_job_survives_that_all_sessions_are_cut_in_the_middle_of_its_work(
         async with opened(full) as used:
             async with held(full, "Trashed 45"):
                 await used.pool.read("SELECT 1")
-                await eventually(lambda: bool(sql(full, WAITS)))
+                await eventually(lambda: waiting_for_locks(full) > 0)
                 await asyncio.to_thread(sql, full, CUT_ALL)
             await eventually(lambda: "retention: what has expired is still there" in caplog.text)
             used.pool.used_at += retention.EVERY_SECONDS

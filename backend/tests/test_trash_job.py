@@ -24,9 +24,9 @@ from database import OwnerDatabase
 from pool import Pool
 from tests import servers
 from tests.conftest import sql
+from tests.expiry import KEPT
 from tests.people import Person
 
-KEPT = retention.Kept(changes_days=90, trash_days=30)
 PEOPLE = 2
 TASKS = 40  # of each of them, in a round
 CLIENTS = 4  # two at each server

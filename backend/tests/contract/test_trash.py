@@ -11,12 +11,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-import dsn
 import migrate
 import retention
-from pool import Pool
 from tests.conftest import sql
 from tests.contract.wire import JSON, ORIGIN, Reply, ask, moment, stream
+from tests.expiry import remove_expired
 from tests.people import Person
 from trash import LATEST, PURGE
 from web.bodies import LIMIT_BYTES
@@ -419,17 +418,6 @@ def test_a_task_stays_for_30_days_from_its_last_change_such_as_a_restoration_und
     sql(database_url, AGE, dora.id)
     remove_expired(database_url)
     assert trash(dora).data == []
-
-
-def remove_expired(url: str) -> None:
-    """As every server does once an hour."""
-
-    async def run() -> None:
-        pool = Pool(dsn.parse(url), migrate.ROLE)
-        await retention.remove_expired(pool, retention.Kept(changes_days=90, trash_days=30))
-        await pool.close()
-
-    asyncio.run(run())
 
 
 # --- nothing is left ---
