@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic_core import from_json
+import orjson
 
 from database import OwnerDatabase
 from pool import Row
@@ -30,7 +30,7 @@ SELECT latest.seq FROM scope CROSS JOIN LATERAL (
 SINCE = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
 SELECT change.* FROM scope CROSS JOIN LATERAL (
-    SELECT seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields
+    SELECT seq, at, actor_kind, actor_id, group_id::text, entity, entity_id, op, fields
     FROM changes
     WHERE user_id = scope.user_id AND seq > $2
     ORDER BY seq
@@ -103,5 +103,5 @@ def from_row(row: Row) -> Change:
         "entity": row["entity"],
         "entity_id": row["entity_id"],
         "op": row["op"],
-        "fields": from_json(row["fields"]),
+        "fields": orjson.loads(row["fields"]),
     }

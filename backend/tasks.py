@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from pydantic_core import to_json
+import orjson
 
 from database import OwnerDatabase
 from errors import NotFound, PreconditionFailed, UidInTrash
@@ -26,7 +26,7 @@ BATCH = 5_000  # rows of one statement: a longer list takes several, so that eac
 GET = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
 SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+    SELECT id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at
     FROM tasks
     WHERE user_id = scope.user_id AND id = $2 AND deleted_at IS NULL
     OFFSET 0
@@ -38,12 +38,12 @@ SELECT task.* FROM scope CROSS JOIN LATERAL (
 LIST = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
 SELECT NULL::bigint AS id, NULL AS user_id, NULL AS title, NULL AS description, NULL::boolean AS completed,
-       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL::uuid AS uid,
+       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL AS uid,
        (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS version, NULL::timestamptz AS completed_at
 FROM scope
 UNION ALL
 SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+    SELECT id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at
     FROM tasks
     WHERE user_id = scope.user_id AND deleted_at IS NULL AND (created_at, id) < ($3, $4)
     ORDER BY created_at DESC, id DESC
@@ -54,12 +54,12 @@ SELECT task.* FROM scope CROSS JOIN LATERAL (
 LIST_BY_COMPLETED = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
 SELECT NULL::bigint AS id, NULL AS user_id, NULL AS title, NULL AS description, NULL::boolean AS completed,
-       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL::uuid AS uid,
+       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL AS uid,
        (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS version, NULL::timestamptz AS completed_at
 FROM scope
 UNION ALL
 SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+    SELECT id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at
     FROM tasks
     WHERE user_id = scope.user_id AND deleted_at IS NULL AND completed = $5 AND (created_at, id) < ($3, $4)
     ORDER BY created_at DESC, id DESC
@@ -68,17 +68,17 @@ SELECT task.* FROM scope CROSS JOIN LATERAL (
 """
 
 CREATE = """
-SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at
 FROM create_task($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 UPDATE = """
-SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at
 FROM update_task($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 MOVE = """
-SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at
 FROM move_task($1, $2, $3, $4, $5, $6, $7)
 """
 
@@ -314,12 +314,12 @@ async def create(
 
 async def update(db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions = None) -> Task:
     """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
-    return guarded(await db.write(UPDATE, id, if_match, to_json(fields).decode(), False))
+    return guarded(await db.write(UPDATE, id, if_match, orjson.dumps(fields).decode(), False))
 
 
 async def complete(db: OwnerDatabase, id: int, completed: bool | None = None, if_match: Versions = None) -> Task:
     """Set `completed`, or toggle it where None is given. Setting what it already is changes nothing."""
-    fields = None if completed is None else to_json({"completed": completed}).decode()
+    fields = None if completed is None else orjson.dumps({"completed": completed}).decode()
     return guarded(await db.write(UPDATE, id, if_match, fields, True))
 
 

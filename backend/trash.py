@@ -10,13 +10,14 @@ from tasks import Listing, Position, Versions, guarded
 LIST = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
 SELECT NULL::bigint AS id, NULL AS user_id, NULL AS title, NULL AS description, NULL::boolean AS completed,
-       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL::uuid AS uid,
+       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL AS uid,
        (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS version, NULL::timestamptz AS completed_at,
        NULL::timestamptz AS deleted_at
 FROM scope
 UNION ALL
 SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at, deleted_at
+    SELECT id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at,
+           deleted_at
     FROM tasks
     WHERE user_id = scope.user_id AND deleted_at IS NOT NULL AND (deleted_at, id) < ($3, $4)
     ORDER BY deleted_at DESC, id DESC
@@ -25,7 +26,7 @@ SELECT task.* FROM scope CROSS JOIN LATERAL (
 """
 
 PURGE = """
-SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid, version, completed_at
+SELECT applied, id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at
 FROM purge_task($1, $2, $3, $4, $5, $6, $7)
 """
 

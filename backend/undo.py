@@ -10,7 +10,7 @@ from errors import NotFound, PreconditionFailed, UndoConflict
 from tasks import Versions
 
 UNDO = """
-SELECT outcome, conflicts, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields
+SELECT outcome, conflicts, seq, at, actor_kind, actor_id, group_id::text, entity, entity_id, op, fields
 FROM undo_changes($1, $2, $3, $4, $5, $6, $7)
 """
 

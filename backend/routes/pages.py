@@ -14,8 +14,8 @@ from string import Template
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote
 
+import orjson
 from fastapi import APIRouter, Depends, FastAPI
-from pydantic_core import to_json
 from starlette.requests import HTTPConnection
 
 from web.answers import JSON, Answer, Headers, accepts, not_modified
@@ -116,12 +116,12 @@ def render(app: FastAPI) -> Pages:
     }
     by_accept = (b"vary", b"Accept")
     return Pages(
-        openapi=Resource(to_json(document), JSON, REVALIDATE),
+        openapi=Resource(orjson.dumps(document), JSON, REVALIDATE),
         docs=Resource(_page("docs.html", info), HTML, REVALIDATE, PAGE_HEADERS),
         home=Resource(
             _page("home.html", info, endpoints=_endpoints(document)), HTML, REVALIDATE, [*PAGE_HEADERS, by_accept]
         ),
-        directions=Resource(to_json(directions), JSON, REVALIDATE, [by_accept]),
+        directions=Resource(orjson.dumps(directions), JSON, REVALIDATE, [by_accept]),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Depends
-from pydantic_core import to_json
 
 from database import Database, get_database
 from keys import Keys, get_keys
@@ -15,7 +15,7 @@ from web.doors import PublicDoor
 
 router = APIRouter(tags=["system"], route_class=PublicDoor)
 
-HEALTHY = to_json({"status": "healthy"})
+HEALTHY = orjson.dumps({"status": "healthy"})
 
 
 @router.get("/health", operation_id="health", response_model=Health)

@@ -612,7 +612,7 @@ class Pair:
         known = {"title": fields.get("title", "A"), "description": fields.get("description")}
         task, _ = await tasks.create(self.db, **known)
         self.ids.append(task["id"])
-        self.model.create(self._group, task["id"], **known, completed=False, uid=str(task["uid"]))
+        self.model.create(self._group, task["id"], **known, completed=False, uid=task["uid"])
         return "done"
 
     async def _act(self, step: Step) -> str:
@@ -645,7 +645,7 @@ class Pair:
         log = [
             Done(
                 change["seq"],
-                change["group"],
+                UUID(change["group"]),
                 change["entity_id"],
                 change["op"],
                 {
@@ -659,7 +659,7 @@ class Pair:
         _, in_trash = await trash.list_latest_first(self.db, 500)
         shown = {}
         for row in (*live, *in_trash):
-            task = {"deleted_at": None, **row, "uid": str(row["uid"])}
+            task = {"deleted_at": None, **row}
             times = {name: numbers_of_times.get(task[name]) for name in ("completed_at", "deleted_at")}
             assert numbers_of_times[task["updated_at"]] == task["version"]
             shown[row["id"]] = {**{name: task[name] for name in FIELDS}, **times, "version": task["version"]}
@@ -689,6 +689,7 @@ def test_whatever_is_done_the_model_and_the_database_agree(database_url: str) ->
         came.update([await pair.take(step) for step in steps])
 
     with asyncio.Runner() as runner:
+        runner.run(migrate.upgrade(dsn.parse(database_url)))
         pool = Pool(dsn.parse(database_url), migrate.ROLE)
 
         @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)

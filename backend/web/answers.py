@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import to_json
+import orjson
 from starlette.types import Receive, Scope, Send
 
 from errors import ApiError, PreconditionFailed
@@ -45,7 +45,12 @@ def answer(data: Any, message: str, version: int | None = None, status: int = 20
     `version` is that of `data`: with it, the answer has an ETag.
     """
     headers = None if version is None else [(b"etag", entity_tag(version)), REVALIDATE]
-    return Answer(status, to_json({"data": data, "message": message, **members}, fallback=dict), headers=headers)
+    return Answer(status, to_json({"data": data, "message": message, **members}), headers=headers)
+
+
+def to_json(value: Any) -> bytes:
+    """A tenth of a millisecond less for 50 rows than pydantic-core (docs/decisions/0011-orjson.md)."""
+    return orjson.dumps(value, default=dict, option=orjson.OPT_UTC_Z)
 
 
 def one(task: Mapping[str, Any], message: str, status: int = 200) -> Answer:
