@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp
 
 import auth
 import config
@@ -29,7 +30,17 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 
 
 class TodoAPI(FastAPI):
-    """FastAPI, its OpenAPI document completed."""
+    """FastAPI behind our front, its OpenAPI document completed."""
+
+    def __init__(self, settings: config.Settings, **named: Any) -> None:
+        super().__init__(**named)
+        self.settings = settings
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The front first, so that a door is one step away. FastAPI's own layers serve what has no door."""
+        doors = [route for router in ROUTERS for route in router.routes if isinstance(route, Door)]
+        access = logs.access(self.settings.production) if logs.configured else None
+        return Front(super().build_middleware_stack(), doors, self.settings.allowed_origins, access)
 
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
@@ -56,6 +67,7 @@ def create_app(settings: config.Settings) -> FastAPI:
         await database.close()
 
     app = TodoAPI(
+        settings,
         title="Todo API",
         version=VERSION,
         summary="The task backend for apps that sign in with Better Auth",
@@ -69,9 +81,6 @@ def create_app(settings: config.Settings) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
-    doors = [route for router in ROUTERS for route in router.routes if isinstance(route, Door)]
-    access = logs.access(settings.production) if logs.configured else None
-    app.add_middleware(Front, doors=doors, origins=settings.allowed_origins, access=access)
     foreign.translate(app)
     return app
 

@@ -35,8 +35,8 @@ from web.doors import Door
 
 # --- the matrix: every door × task × caller ---
 
-FRONT: Any = next(layer for layer in app.user_middleware if "doors" in layer.kwargs)
-DOORS: tuple[Door, ...] = tuple(FRONT.kwargs["doors"])
+FRONT: Any = app.build_middleware_stack()
+DOORS: tuple[Door, ...] = tuple(door for doors in FRONT.doors.values() for door in doors)
 TASKS = ("own", "foreign", "absent", "deleted")  # as the owner of the path sees them
 CALLERS = ("owner", "stranger", "visitor", "nobody")  # a visitor asks on a path of their own
 ALL, ONE = "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}"

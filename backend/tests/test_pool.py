@@ -77,7 +77,7 @@ async def all_places_work(on: pool.Pool) -> None:
     """Each of the SIZE places can be had at once; no caller waits; nothing is counted that is not there."""
     await settled(on)
     assert not on._waiting
-    pids = await asyncio.gather(*(on.read("SELECT pg_backend_pid() AS pid FROM pg_sleep(0.1)") for _ in range(SIZE)))
+    pids = await asyncio.gather(*(on.read("SELECT pg_backend_pid() AS pid FROM pg_sleep(0.3)") for _ in range(SIZE)))
     assert len({rows[0]["pid"] for rows in pids}) == SIZE
     assert (on._open, len(on._idle), len(on._waiting)) == (SIZE, SIZE, 0)
 

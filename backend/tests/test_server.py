@@ -20,8 +20,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-import server
 from errors import PayloadTooLarge
+from server import protocol
 from web import answers, bodies
 from web.front import Front
 
@@ -49,16 +49,16 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await reply(scope, receive, send)
 
 
-class Quick(server.Protocol):
+class Quick(protocol.Protocol):
     client_seconds = CLIENT_SECONDS
     unread_seconds = 0.5
-    refuse = Front(server._refuse, (), frozenset({ORIGIN.decode()}))
+    refuse = Front(protocol.raise_refusal, (), frozenset({ORIGIN.decode()}))
 
 
 class Served:
     """A server in a thread, with the protocol under test and a loop of its own."""
 
-    def __init__(self, loop: str, protocol: type[server.Protocol] = Quick) -> None:
+    def __init__(self, loop: str, protocol: type[protocol.Protocol] = Quick) -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.address = listener.getsockname()
         app: Any = Front(application, (), frozenset({ORIGIN.decode()}))
@@ -203,12 +203,12 @@ def path(length: int) -> bytes:
 
 
 TOO_LARGE = {
-    "URI": (path(server.URI_MAX_BYTES + 1), 414),
-    "URI without an end": (path(server.URI_MAX_BYTES + 1)[: server.URI_MAX_BYTES + 5], 414),
-    "one field": (GET + b"X: " + b"a" * server.FIELDS_MAX_BYTES + b"\r\n\r\n", 431),
-    "one field without an end": (GET + b"X: " + b"a" * (server.FIELDS_MAX_BYTES + 2048), 431),
-    "fields": (GET + fields(server.FIELDS_MAX) + b"\r\n", 431),
-    "trailers": (CHUNKED + b"0\r\nX: " + b"a" * (server.FIELDS_MAX_BYTES + 1) + b"\r\n\r\n", 431),
+    "URI": (path(protocol.URI_MAX_BYTES + 1), 414),
+    "URI without an end": (path(protocol.URI_MAX_BYTES + 1)[: protocol.URI_MAX_BYTES + 5], 414),
+    "one field": (GET + b"X: " + b"a" * protocol.FIELDS_MAX_BYTES + b"\r\n\r\n", 431),
+    "one field without an end": (GET + b"X: " + b"a" * (protocol.FIELDS_MAX_BYTES + 2048), 431),
+    "fields": (GET + fields(protocol.FIELDS_MAX) + b"\r\n", 431),
+    "trailers": (CHUNKED + b"0\r\nX: " + b"a" * (protocol.FIELDS_MAX_BYTES + 1) + b"\r\n\r\n", 431),
 }
 
 
@@ -225,8 +225,8 @@ def test_a_head_over_the_limits_is_refused_before_it_is_complete(served: Served,
 @pytest.mark.parametrize(
     "sent",
     [
-        path(server.URI_MAX_BYTES),
-        GET + fields(server.FIELDS_MAX - 1) + b"\r\n",
+        path(protocol.URI_MAX_BYTES),
+        GET + fields(protocol.FIELDS_MAX - 1) + b"\r\n",
         GET + b"X: " + b"a" * 32_700 + b"\r\n\r\n",
     ],
 )
@@ -312,7 +312,7 @@ def test_an_upgrade_is_ignored_and_its_body_is_no_second_request(
 def test_pipelined_requests_are_answered_in_order_up_to_a_limit(served: Served) -> None:
     sent = b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(1000))
     found = [int(answer["path"][1:]) for answer in echoes(served.ask(sent))]
-    assert found == list(range(server.PIPELINED_MAX + 1))
+    assert found == list(range(protocol.PIPELINED_MAX + 1))
 
 
 def test_100_continue_is_said_when_the_body_is_wanted(served: Served) -> None:

@@ -86,9 +86,11 @@ class Door(APIRoute):
         return Match.NONE, {}
 
     def leads_to(self, path: tuple[str, ...]) -> bool:
-        if len(path) != len(self.template):
-            return False
-        return all(own == asked if own else asked for own, asked in zip(self.template, path, strict=True))
+        """Whether `path`, of as many segments as the template, is one of this door's."""
+        for own, asked in zip(self.template, path, strict=True):  # noqa: SIM110  # all() takes twice as long
+            if own != asked if own else not asked:
+                return False
+        return True
 
     async def open(self, scope: Scope, path: tuple[str, ...], receive: Receive, send: Send) -> None:
         arguments: dict[str, Any] = {}
@@ -141,9 +143,11 @@ class Door(APIRoute):
                 problems.append(Problem(name, f"{name.capitalize().replace('_', ' ')} must be an integer"))
         if needs.query and needs.query_model:
             arguments[needs.query] = _model(needs.query_model, _parameters(scope["query_string"]), problems)
+        sent_fields = scope["headers_by_name"]
         for name, field in needs.fields:
-            arguments[name] = _field(scope, field, problems)
-        key = _field(scope, IDEMPOTENCY_KEY, problems) if self.writes else None
+            if field.name in sent_fields:
+                arguments[name] = _field(scope, field, problems)
+        key = _field(scope, IDEMPOTENCY_KEY, problems) if self.writes and IDEMPOTENCY_KEY.name in sent_fields else None
         _refuse_misplaced_condition(scope, self.writes, problems)
         if needs.body and needs.body_model:
             wanted = sent or not needs.body_optional

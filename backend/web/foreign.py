@@ -26,6 +26,7 @@ def translate(app: FastAPI) -> None:
     """Have them raised as errors of ours; the front answers those."""
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _any)
 
 
 async def _http_exception(_: Request, error: Exception) -> NoReturn:
@@ -36,6 +37,11 @@ async def _http_exception(_: Request, error: Exception) -> NoReturn:
         allowed = (error.headers or {}).get("Allow", "")
         raise MethodNotAllowed(sorted(filter(None, allowed.split(", ")))) from error
     raise ForeignError(error.status_code, str(error.detail)) from error
+
+
+async def _any(_: Request, error: Exception) -> NoReturn:
+    """Else Starlette would send an answer of its own, and then raise."""
+    raise error
 
 
 async def _validation_error(_: Request, error: Exception) -> NoReturn:

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from secrets import token_hex
+from random import getrandbits
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +21,7 @@ log = logging.getLogger("todo.web")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED = b"ETag, Idempotency-Replayed, Location, Retry-After, WWW-Authenticate, X-Request-Id"
 PREFLIGHT_MAX_AGE_SECONDS = 600
+NO_STORE = (b"cache-control", b"no-store")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~ \t,-]{1,1024}")
 
@@ -37,7 +38,9 @@ class Front:
         self, app: ASGIApp, doors: Iterable[Door], origins: Iterable[str], access: AccessLog | None = None
     ) -> None:
         self.app = app
-        self.doors = tuple(doors)
+        self.doors: dict[int, list[Door]] = {}  # by the number of their segments
+        for door in doors:
+            self.doors.setdefault(len(door.template), []).append(door)
         self.cors = {origin.encode(): _cors(origin.encode()) for origin in origins}
         self.access = access
 
@@ -49,7 +52,7 @@ class Front:
         headers = scope["headers_by_name"] = dict(scope["headers"])
         request_id = headers.get(b"x-request-id", b"")
         if not _REQUEST_ID.fullmatch(request_id):
-            request_id = token_hex(8).encode()
+            request_id = b"%016x" % getrandbits(64)  # to find a line in the log, and no secret
         scope["request_id"] = request_id.decode()
         common = [
             (b"x-request-id", request_id),
@@ -67,8 +70,8 @@ class Front:
                 status = message["status"]
                 own = message["headers"]
                 message["headers"] = [*own, *common]
-                if not any(name == b"cache-control" for name, _ in own):
-                    message["headers"].append((b"cache-control", b"no-store"))
+                if b"cache-control" not in [name for name, _ in own]:
+                    message["headers"].append(NO_STORE)
             await send(message)
 
         try:
@@ -93,7 +96,7 @@ class Front:
         if not preflight:
             bodies.check_declared_length(scope["headers_by_name"])
         allow: list[str] = []
-        for door in self.doors:
+        for door in self.doors.get(len(path), ()):
             if door.leads_to(path):
                 scope["route"] = door  # for the log, which shows templates, not paths
                 if method in door.answers:

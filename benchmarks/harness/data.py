@@ -9,7 +9,7 @@ TASKS = """
 INSERT INTO tasks (user_id, title, description, completed, created_at, updated_at {columns})
 SELECT {user}, 'Buy milk, bread and number ' || n, 'Two litres, and some bread', false, at, at {values}
 FROM generate_series(1, $3::int) AS n, generate_series(0, $2::int - 1) AS u,
-     LATERAL (SELECT '2026-01-12T10:00:00Z'::timestamptz + n * interval '1 minute' AS at) AS clock
+     LATERAL (SELECT now() - interval '20 days' + n * interval '10 seconds' AS at) AS clock  -- nothing that expires
 ORDER BY n, u
 """
 USER = "$1::text || lpad(u::text, 32 - length($1::text), '0')"  # as long as Better Auth's

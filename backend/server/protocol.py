@@ -1,26 +1,19 @@
-"""The shipped server: uvicorn with limits on time and size, strict framing, and a stop that loses no answer."""
+"""One connection: what it may send, how long it may take, and in which order it is answered."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import multiprocessing
-import os
 import re
-import signal
-import sys
-import threading
-from pathlib import Path
 from typing import Any, NoReturn, cast
+from urllib.parse import unquote
 
 import httptools
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-import config
-import logs
 from errors import ApiError, BadRequest, HeadersTooLarge, UriTooLong
+from server.exchange import Exchange, Line
 from web import bodies
 from web.front import METHODS, Front
 
@@ -39,124 +32,25 @@ _STAND_IN = b"UNBIND"  # parsed in place of a method that the parser does not kn
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?")
 
 
-def run(settings: config.Settings, workers: int = 1, reload: bool = False) -> None:
-    """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller can clean up."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn drains, then raises the signal once more
-    uvicorn.run(
-        "server:load",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=workers,
-        reload=reload,
-        reload_dirs=[str(Path(__file__).resolve().parent)] if reload else None,
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS + 1,
-    )
-
-
-def load() -> ASGIApp:
-    """What every serving process runs, workers and reloads included: logs first, then `main:app`."""
-    _end_with_parent()
-    settings = config.load()
-    logs.configure(settings.production)
-    Protocol.refuse = Front(_refuse, (), settings.allowed_origins, logs.access(settings.production))
-    _second_signal_ends()
-    from main import app
-
-    return app
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed stops too, instead of holding the port against the next start."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True, name="parent").start()
-
-
-def _second_signal_ends() -> None:
-    """The first signal goes to uvicorn, which drains; the same one again ends the process at once."""
-    seen: set[int] = set()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        drain = signal.getsignal(number)
-
-        def handle(number: int, frame: Any, drain: Any = drain) -> None:
-            if number in seen:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            seen.add(number)
-            drain(number, frame)
-
-        signal.signal(number, handle)
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> NoReturn:
+async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
     raise scope["refusal"]
-
-
-class Line:
-    """The transport as uvicorn uses it, with two differences.
-
-    Closing goes through the protocol and lets the answer arrive. A head with Content-Length waits for the start of its
-    body, so that an answer is one system call and one packet: uvicorn writes two.
-    """
-
-    __slots__ = (
-        *("_gone", "_transport_write", "close", "get_extra_info"),
-        *("head", "is_closing", "pause_reading", "resume_reading"),
-    )
-
-    def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
-        self.head = b""
-        self._gone = transport.is_closing
-        self._transport_write = transport.write
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-        self.get_extra_info = transport.get_extra_info
-        self.close = protocol.hang_up
-        self.is_closing = protocol.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self.head:
-            data, self.head = self.head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
-            self.head = data
-            return
-        if not self._gone():  # the client may have left before its pipelined requests were answered
-            self._transport_write(data)
-
-    def flush(self) -> None:
-        if self.head:
-            self.write(b"")
 
 
 class Protocol(HttpToolsProtocol):
     """One connection. A client that owes us something (`waiting_since`) has CLIENT_SECONDS to bring it.
 
     Of uvicorn this relies on: the attributes app, loop, config, parser, transport, flow, cycle, pipeline, scope, url,
-    headers, expect_100_continue, server_state, server, client, scheme, app_state; the parser callbacks below and
-    connection_made, connection_lost, shutdown, _start_asgi_task; of a cycle its constructor and keep_alive,
-    disconnected, message_event, more_body, response_started, response_complete; of FlowControl read_paused,
-    pause_reading and resume_reading; that the newest request of `pipeline` is at its left end; and that the transport
-    is used by no more than the names in Line. tests/test_server.py holds each of them to it over real sockets.
+    headers, server_state, server, client, scheme, app_state; the parser callbacks below and connection_made,
+    connection_lost, shutdown, _start_asgi_task; of a cycle its constructor, the attributes that this and Exchange
+    name, run_asgi and receive; of FlowControl read_paused, pause_reading and resume_reading, write_paused and drain;
+    that the newest request of `pipeline` is at its left end; and that the transport is used by no more than the names
+    in Line. tests/test_server.py holds each of them to it over real sockets.
     """
 
     client_seconds = CLIENT_SECONDS
     unread_seconds = UNREAD_SECONDS
     drain_seconds: float = DRAIN_SECONDS
-    refuse: ASGIApp = Front(_refuse, (), frozenset())
+    refuse: ASGIApp = Front(raise_refusal, (), frozenset())
 
     wire: asyncio.Transport
     timer: asyncio.TimerHandle
@@ -181,8 +75,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         self.wire = transport
-        self.line = Line(transport, self)
-        super().connection_made(cast(asyncio.Transport, self.line))
+        line = Line(transport, self.hang_up, self.is_closing)
+        super().connection_made(cast(asyncio.Transport, line))
         self.waiting_since = self.loop.time()
         self.timer = self.loop.call_later(self.client_seconds, self._look_after)
 
@@ -201,7 +95,6 @@ class Protocol(HttpToolsProtocol):
         """
         if self.is_closing():
             return
-        self.line.flush()
         self.deaf = self.closing = True
         self.waiting_since = self.loop.time()
         if self.draining and not self.in_body:
@@ -301,19 +194,31 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if self.parser.should_upgrade() and method != b"CONNECT":
             return  # its head comes again, without the upgrade
-        length, coding = self._framing()
-        self.expect_100_continue = self.single.get(b"expect", b"").lower() == b"100-continue"
-        super().on_headers_complete()
-        if self.other_method is not None:
-            self.scope["method"], self.other_method = self.other_method, None
+        length, coding = self._framing(method, version)
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope["method"], self.other_method = self.other_method or method.decode("ascii"), None
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"] = url.path
+        self.scope["query_string"] = url.query or b""
+        waits = self.cycle is not None and not self.cycle.response_complete
+        expects = self.single.get(b"expect", b"").lower() == b"100-continue"
+        self.cycle = self._exchange(self.scope, version != "1.0" and self.parser.should_keep_alive(), expects)
         self.in_body = True
-        if coding or length > bodies.LIMIT_BYTES or self.expect_100_continue:
+        if coding or length > bodies.LIMIT_BYTES or expects:
             # An answer before this body has come ends the connection; most of the body is then never sent.
             self.keep_alive_after_body = self.cycle.keep_alive
             self.cycle.keep_alive = False
         self.waiting_since = self.loop.time()
+        if not waits:
+            self._start_asgi_task(self.cycle, self.app)
+            return
+        self.flow.pause_reading()
+        self.pipeline.appendleft((self.cycle, self.app))
         if len(self.pipeline) >= PIPELINED_MAX:
             self.cycle.keep_alive = False
             self.full = True
@@ -336,7 +241,6 @@ class Protocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.is_closing():
             return
-        self.line.flush()  # the answer to HEAD has no body
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
@@ -351,9 +255,8 @@ class Protocol(HttpToolsProtocol):
         self.refusal = refusal
         raise refusal
 
-    def _framing(self) -> tuple[int, bytes]:
+    def _framing(self, method: bytes, version: str) -> tuple[int, bytes]:
         """The declared length and the transfer coding, of a head with one good Host (RFC 9112 sections 3.2 and 6)."""
-        version = self.parser.get_http_version()
         host = self.single.get(b"host")
         if host is None:
             if version == "1.1":
@@ -367,7 +270,7 @@ class Protocol(HttpToolsProtocol):
             self._stop(BadRequest("Transfer-Encoding must be chunked"))
         if version not in ("1.1", "1.0"):
             self._stop(BadRequest("HTTP version must be 1.1 or 1.0"))
-        if self.parser.get_method() == b"CONNECT":
+        if method == b"CONNECT":
             self._stop(BadRequest("CONNECT is not supported"))
         return int(self.single.get(b"content-length", b"0")), coding
 
@@ -398,14 +301,14 @@ class Protocol(HttpToolsProtocol):
                 broken.disconnected = True
                 broken.message_event.set()
         waits = self.cycle is not None and not self.cycle.response_complete and not (broken and broken.disconnected)
-        self.cycle = self._last_cycle(error)
+        self.cycle = self._last_exchange(error)
         self.waiting_since = math.inf
         if waits:
             self.pipeline.appendleft((self.cycle, self.refuse))  # type: ignore[arg-type]  # Starlette's names for ASGI
         else:
             self._start_asgi_task(self.cycle, self.refuse)  # type: ignore[arg-type]
 
-    def _last_cycle(self, error: ApiError) -> RequestResponseCycle:
+    def _last_exchange(self, error: ApiError) -> Exchange:
         scope: Any = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -422,7 +325,10 @@ class Protocol(HttpToolsProtocol):
             "state": {},
             "refusal": error,
         }
-        return RequestResponseCycle(
+        return self._exchange(scope, keep_alive=False, expects=False)
+
+    def _exchange(self, scope: Any, keep_alive: bool, expects: bool) -> Exchange:
+        return Exchange(
             scope=scope,
             transport=self.transport,
             flow=self.flow,
@@ -431,7 +337,7 @@ class Protocol(HttpToolsProtocol):
             access_log=False,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=False,
+            expect_100_continue=expects,
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )

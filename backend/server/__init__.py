@@ -1,0 +1,82 @@
+"""The shipped server: uvicorn with limits on time and size, strict framing, and a stop that loses no answer."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+import config
+import logs
+from server.protocol import DRAIN_SECONDS, Protocol, raise_refusal
+from web.front import Front
+
+
+def run(settings: config.Settings, workers: int = 1, reload: bool = False) -> None:
+    """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller can clean up."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn drains, then raises the signal once more
+    uvicorn.run(
+        "server:load",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=workers,
+        reload=reload,
+        reload_dirs=[str(Path(__file__).resolve().parent.parent)] if reload else None,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS + 1,
+    )
+
+
+def load() -> ASGIApp:
+    """What every serving process runs, workers and reloads included: logs first, then `main:app`."""
+    _end_with_parent()
+    settings = config.load()
+    logs.configure(settings.production)
+    Protocol.refuse = Front(raise_refusal, (), settings.allowed_origins, logs.access(settings.production))
+    _second_signal_ends()
+    from main import app
+
+    return app
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed stops too, instead of holding the port against the next start."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+def _second_signal_ends() -> None:
+    """The first signal goes to uvicorn, which drains; the same one again ends the process at once."""
+    seen: set[int] = set()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        drain = signal.getsignal(number)
+
+        def handle(number: int, frame: Any, drain: Any = drain) -> None:
+            if number in seen:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            seen.add(number)
+            drain(number, frame)
+
+        signal.signal(number, handle)
