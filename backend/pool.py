@@ -7,9 +7,8 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import asyncpg
@@ -71,6 +70,13 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no typ
         return not self.is_closed() and not self.is_in_transaction()
 
 
+class Waiter(NamedTuple):
+    """Somebody who waits for a session until `deadline`, by the loop's clock."""
+
+    deadline: float
+    session: asyncio.Future[Session]
+
+
 class Transaction:
     """Statements that are committed together or not at all. Their errors come as the database raises them."""
 
@@ -106,7 +112,8 @@ class Pool:
         self.role = role
         self.size = size
         self._idle: list[Session] = []
-        self._waiting: deque[asyncio.Future[Session]] = deque()
+        self._waiting: deque[Waiter] = deque()
+        self._patience: asyncio.TimerHandle | None = None  # for the first of them: a timer for each would cost 4 µs
         self._open = 0  # places taken: by sessions idle or in use, and by those on their way in or out
         self._connecting: set[asyncio.Task[Session]] = set()
         self._late: set[asyncio.Task[Session]] = set()  # still connecting, but their places were given up
@@ -132,29 +139,19 @@ class Pool:
         rollback, from its beginning."""
         return await self._attempt(lambda session: self._together(session, work), again_if_cut=False)
 
-    @asynccontextmanager
-    async def turn(self, owner: str) -> AsyncIterator[None]:
+    def turn(self, owner: str) -> Turn:
         """Few of one user's writes at a time. The others wait here: in the database each would hold a session, and all
         of them for the same lock. Unavailable after WAIT_SECONDS."""
         turns = self._turns.get(owner)
         if turns is None:
             turns = self._turns[owner] = asyncio.Semaphore(TURNS)
-        if turns.locked():
-            try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await turns.acquire()
-            except TimeoutError:
-                raise Unavailable("Your other writes are still under way; try again shortly") from None
-        else:
-            await turns.acquire()
-        try:
-            yield
-        finally:
-            turns.release()
+        return Turn(turns)
 
     async def close(self) -> None:
         """Refuse who waits, and close what is idle. What is still in use closes when it is given back."""
         self._closed = True
+        if self._patience is not None:
+            self._patience.cancel()
         self._refuse_waiting("The server is stopping; try again shortly")
         for connecting in self._connecting | self._late:
             connecting.cancel()
@@ -210,24 +207,32 @@ class Pool:
     async def _wait(self) -> Session:
         if self._closed:
             raise Unavailable("The server is stopping; try again shortly")
-        waiter: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(loop.time() + WAIT_SECONDS, loop.create_future())
         self._waiting.append(waiter)
+        if self._patience is None:
+            self._patience = loop.call_at(waiter.deadline, self._lose_patience)
         self._connect_if_wanted()
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                return await waiter
-        except BaseException as error:
+            return await waiter.session
+        except asyncio.CancelledError:
             self._stop_waiting(waiter)
-            if isinstance(error, TimeoutError):
-                raise Unavailable("The database is busy or waking up; try again shortly") from None
             raise
 
-    def _stop_waiting(self, waiter: asyncio.Future[Session]) -> None:
-        """Leave the queue. A session handed over in the very moment of a time-out or cancellation goes back."""
+    def _stop_waiting(self, waiter: Waiter) -> None:
+        """Leave the queue. A session handed over in the very moment of a cancellation goes back."""
         if waiter in self._waiting:
             self._waiting.remove(waiter)
-        elif not waiter.cancelled() and waiter.exception() is None:
-            self._give_back(waiter.result())
+        elif not waiter.session.cancelled() and waiter.session.exception() is None:
+            self._give_back(waiter.session.result())
+
+    def _lose_patience(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._waiting[0].deadline <= loop.time():
+            late = self._waiting.popleft().session
+            if not late.done():
+                late.set_exception(Unavailable("The database is busy or waking up; try again shortly"))
+        self._patience = loop.call_at(self._waiting[0].deadline, self._lose_patience) if self._waiting else None
 
     def _give_back(self, session: Session) -> None:
         self.used_at = time.monotonic()
@@ -243,7 +248,7 @@ class Pool:
 
     def _next_waiting(self) -> asyncio.Future[Session] | None:
         while self._waiting:
-            waiter = self._waiting.popleft()
+            waiter = self._waiting.popleft().session
             if not waiter.done():
                 return waiter
         return None
@@ -300,6 +305,28 @@ class Pool:
     def _refuse_waiting(self, sentence: str) -> None:
         while (waiter := self._next_waiting()) is not None:
             waiter.set_exception(Unavailable(sentence))
+
+
+class Turn:
+    """Among the writes of one user."""
+
+    __slots__ = ("_turns",)
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns = turns
+
+    async def __aenter__(self) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable("Your other writes are still under way; try again shortly") from None
+
+    async def __aexit__(self, *_: object) -> None:
+        self._turns.release()
 
 
 async def _use(session: Session, run: Callable[[Session], Awaitable[Result]]) -> Result:

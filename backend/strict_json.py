@@ -18,7 +18,7 @@ def loads(text: bytes) -> Any:
     """
     try:
         value = _decoder.decode(text.decode("utf-8"))
-        if _depth(value) > MAX_DEPTH:
+        if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             raise ValueError("nested too deeply")
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -24,7 +24,7 @@ class Cursors:
 
     def make(self, created_at: datetime, id: int, *bound_to: str) -> str:
         place = struct.pack(">qq", (created_at - _EPOCH) // timedelta(microseconds=1), id)
-        return base64.urlsafe_b64encode(place + self._seal(place, bound_to)).rstrip(b"=").decode()
+        return _text(place + self._seal(place, bound_to))
 
     def open(self, cursor: str, *bound_to: str) -> tuple[datetime, int]:
         """The place `cursor` names. Invalid where it was not made here for the same user and filter."""
@@ -34,16 +34,17 @@ class Cursors:
             microseconds, id = struct.unpack(">qq", place)
         except (ValueError, struct.error):
             raise Invalid([_INVALID]) from None
-        if not hmac.compare_digest(sealed[-_SEAL_BYTES:], self._seal(place, bound_to)):
+        if _text(sealed) != cursor or not hmac.compare_digest(sealed[-_SEAL_BYTES:], self._seal(place, bound_to)):
             raise Invalid([_INVALID])
-        created_at = _EPOCH + timedelta(microseconds=microseconds)
-        if self.make(created_at, id, *bound_to) != cursor:
-            raise Invalid([_INVALID])
-        return created_at, id
+        return _EPOCH + timedelta(microseconds=microseconds), id
 
     def _seal(self, place: bytes, bound_to: tuple[str, ...]) -> bytes:
         text = place + b"".join(struct.pack(">I", len(part.encode())) + part.encode() for part in bound_to)
         return hmac.digest(self.key, text, "sha256")[:_SEAL_BYTES]
+
+
+def _text(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def get_cursors(request: HTTPConnection) -> Cursors:
