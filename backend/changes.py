@@ -1,9 +1,9 @@
 """The change log: every committed change of a user's data, numbered in order. Only operations write it.
 
 A user's changes are numbered from 1 without gaps, in the order in which they were committed: the number comes from the
-user's own row of `change_counters`, locked by `next_change` until the writing transaction ends. Whoever writes takes
-that lock first, so that two writers of one user never wait for each other crosswise, and what they read before they
-write cannot change under them.
+user's own row of `change_counters`. Whoever writes first takes the user's lock, until the writing transaction ends, so
+that two writers of one user never wait for each other crosswise, and what they read before they write cannot change
+under them. A write that is refused takes no number, and writes nothing.
 """
 
 from __future__ import annotations
@@ -38,49 +38,24 @@ SELECT change.* FROM scope CROSS JOIN LATERAL (
 ) AS change
 """
 
-NEXT_CHANGE_FUNCTION = """
-CREATE OR REPLACE FUNCTION next_change(p_user_id text, OUT seq bigint, OUT at timestamptz)
-LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
-BEGIN
-    PERFORM set_config('app.user_id', p_user_id, true);
-    FOR attempt IN 1..2 LOOP
-        SELECT c.seq + 1, greatest(clock_timestamp(), c.at + interval '1 microsecond') INTO seq, at
-        FROM change_counters AS c
+# What every function that writes begins with, and does for each change. These are statements and no functions: called
+# as functions they cost 15 µs of a write's 180 in the database.
+
+BEGIN_WRITE = """\
+    PERFORM set_config('app.user_id', p_user_id, true), pg_advisory_xact_lock(hashtextextended(p_user_id, 0));
+"""
+
+NEXT_CHANGE = """\
+        UPDATE change_counters AS c
+        SET seq = c.seq + 1, at = greatest(clock_timestamp(), c.at + interval '1 microsecond')
         WHERE user_id = p_user_id
-        FOR UPDATE;
-        EXIT WHEN FOUND;
-        -- A user's first: there is no row to lock yet, nor will there be one if this write is refused.
-        PERFORM pg_advisory_xact_lock(hashtextextended(p_user_id, 0));
-        seq := 1;
-        at := clock_timestamp();
-    END LOOP;
-END $$
+        RETURNING c.seq, c.at INTO v_seq, v_at;
+        IF NOT FOUND THEN
+            INSERT INTO change_counters AS c (user_id, seq, at)
+            VALUES (p_user_id, 1, clock_timestamp())
+            RETURNING c.seq, c.at INTO v_seq, v_at;
+        END IF;
 """
-
-RECORD_CHANGE_FUNCTION = """
-CREATE OR REPLACE FUNCTION record_change(
-    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid, p_seq bigint, p_at timestamptz,
-    p_entity text, p_entity_id bigint, p_op text, p_was jsonb, p_is jsonb
-)
-RETURNS void LANGUAGE plpgsql SECURITY INVOKER AS $$
-BEGIN
-    PERFORM set_config('app.user_id', p_user_id, true);
-    UPDATE change_counters SET seq = p_seq, at = p_at WHERE user_id = p_user_id;
-    IF NOT FOUND THEN
-        INSERT INTO change_counters (user_id, seq, at) VALUES (p_user_id, p_seq, p_at);
-    END IF;
-    INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
-    VALUES (p_user_id, p_seq, p_at, p_actor_kind, p_actor_id, p_group_id, p_entity, p_entity_id, p_op, (
-        SELECT coalesce(jsonb_object_agg(name, jsonb_build_array(p_was -> name, p_is -> name)), '{}')
-        FROM jsonb_object_keys(p_was || p_is) AS name
-        WHERE coalesce(p_was -> name, 'null') <> coalesce(p_is -> name, 'null')
-    ));
-END $$
-"""
-
-# Installed by migrations, and a test compares. Change one, and add a migration that installs it again.
-FUNCTIONS = (NEXT_CHANGE_FUNCTION, RECORD_CHANGE_FUNCTION)
 
 
 async def latest(db: OwnerDatabase) -> int:

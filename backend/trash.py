@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from changes import BEGIN_WRITE, NEXT_CHANGE
 from database import OwnerDatabase
 from tasks import Listing, Position, Versions, guarded
 
@@ -33,7 +34,7 @@ FROM purge_task($1, $2, $3, $4, $5, $6, $7)
 # No text of the task stays: not in the log, and not in an answer that is kept for a retry. Where an answer may show
 # several tasks, the jsonpath looks for this one: as itself, or as what a change is about.
 
-PURGE_TASK_FUNCTION = """
+PURGE_TASK_FUNCTION = f"""
 CREATE OR REPLACE FUNCTION purge_task(
     p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
     p_id bigint, p_if_match bigint[], p_untouched_since timestamptz
@@ -44,12 +45,12 @@ RETURNS TABLE (
 ) LANGUAGE plpgsql SECURITY INVOKER AS $$
 #variable_conflict use_column
 DECLARE
-    change record;
-    task tasks;
+    v_seq bigint;
+    v_at timestamptz;
     v_applied boolean;
+    task tasks;
 BEGIN
-    PERFORM set_config('app.user_id', p_user_id, true);
-    change := next_change(p_user_id);
+{BEGIN_WRITE}\
     SELECT * INTO task FROM tasks AS t
     WHERE user_id = p_user_id AND t.id = p_id AND t.deleted_at IS NOT NULL AND t.updated_at < p_untouched_since;
     IF NOT FOUND THEN
@@ -57,8 +58,9 @@ BEGIN
     END IF;
     v_applied := coalesce(task.version = ANY (p_if_match), true);
     IF v_applied THEN
+{NEXT_CHANGE}\
         DELETE FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
-        UPDATE changes AS c SET fields = '{}'
+        UPDATE changes AS c SET fields = '{{}}'
         WHERE user_id = p_user_id AND c.entity = 'task' AND c.entity_id = p_id;
         UPDATE idempotency_keys AS k SET body = NULL
         WHERE user_id = p_user_id AND k.entity_id = p_id;
@@ -66,15 +68,14 @@ BEGIN
         WHERE user_id = p_user_id AND k.entity_id IS NULL AND jsonb_path_exists(
             k.body::jsonb, '$.** ? (@.id == $id || @.entity_id == $id)', jsonb_build_object('id', p_id)
         );
-        PERFORM record_change(
-            p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at, 'task', p_id, 'purge', '{}', '{}'
-        );
+        INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
+        VALUES (p_user_id, v_seq, v_at, p_actor_kind, p_actor_id, p_group_id, 'task', p_id, 'purge', '{{}}');
     END IF;
     RETURN QUERY SELECT
         v_applied, task.id, task.user_id, task.title, task.description, task.completed,
         task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
 END $$
-"""
+"""  # noqa: S608  # of constants only
 
 # Installed by migrations, and a test compares. Change one, and add a migration that installs it again.
 FUNCTIONS = (PURGE_TASK_FUNCTION,)

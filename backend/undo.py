@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from changes import Change, from_row
+from changes import BEGIN_WRITE, NEXT_CHANGE, Change, from_row
 from database import OwnerDatabase
 from errors import NotFound, PreconditionFailed, UndoConflict
-from tasks import Versions
+from tasks import STORE_TASK, Versions
 
 UNDO = """
 SELECT outcome, conflicts, seq, at, actor_kind, actor_id, group_id::text, entity, entity_id, op, fields
@@ -21,7 +21,7 @@ FROM undo_changes($1, $2, $3, $4, $5, $6, $7)
 # is in conflict where its value is neither of the two, or where somebody else wrote it in between (`broken`). Of a
 # creation every field counts: undoing it takes all of the task away.
 
-UNDO_CHANGES_FUNCTION = """
+UNDO_CHANGES_FUNCTION = f"""
 CREATE OR REPLACE FUNCTION undo_changes(
     p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
     p_if_match bigint[], p_seq bigint, p_undone_group_id uuid
@@ -32,18 +32,18 @@ RETURNS TABLE (
 ) LANGUAGE plpgsql SECURITY INVOKER AS $$
 #variable_conflict use_column
 DECLARE
-    change record;
+    v_seq bigint;
+    v_at timestamptz;
     undone record;
     was tasks;
     task tasks;
     v_now jsonb;
     v_set jsonb;
-    v_first bigint;
+    v_last bigint;
 BEGIN
-    PERFORM set_config('app.user_id', p_user_id, true);
+{BEGIN_WRITE}\
     outcome := 'absent';
-    change := next_change(p_user_id);
-    v_first := change.seq;
+    v_last := coalesce((SELECT c.seq FROM change_counters AS c WHERE user_id = p_user_id), 0);
     BEGIN
         FOR undone IN
             WITH chosen AS (
@@ -63,14 +63,13 @@ BEGIN
                 SELECT jsonb_object_agg(n.name, jsonb_build_array(n.old, n.new, n.broken))
                 FROM net AS n
                 WHERE n.entity_id = c.entity_id AND (n.old <> n.new OR n.broken)
-            ), '{}') AS fields
+            ), '{{}}') AS fields
             FROM chosen AS c GROUP BY c.entity_id ORDER BY max(c.seq) DESC
         LOOP
-            IF v_first - 1 <> ALL (p_if_match) THEN
+            IF v_last <> ALL (p_if_match) THEN
                 RAISE EXCEPTION USING ERRCODE = 'UNDOS';
             END IF;
             outcome := 'done';
-            change := next_change(p_user_id);
             SELECT * INTO was FROM tasks AS t WHERE user_id = p_user_id AND t.id = undone.id;
             v_now := CASE WHEN FOUND THEN task_fields(was) END;
             IF undone.creation THEN
@@ -80,7 +79,7 @@ BEGIN
                     f.now <> coalesce(undone.fields -> f.name -> 1, 'null') OR undone.fields -> f.name -> 2 = 'true'
                 );
                 task := was;
-                task.deleted_at := coalesce(was.deleted_at, change.at);
+                task.deleted_at := coalesce(was.deleted_at, 'infinity');
             ELSE
                 SELECT array_agg(f.name ORDER BY f.name)
                            FILTER (WHERE v_now -> f.name NOT IN (f.net -> 0, f.net -> 1) OR f.net -> 2 = 'true'),
@@ -93,9 +92,11 @@ BEGIN
                 RAISE EXCEPTION USING ERRCODE = 'UNDOC';
             END IF;
             IF task IS DISTINCT FROM was THEN
-                PERFORM store_task(
-                    p_user_id, p_actor_kind, p_actor_id, p_group_id, change.seq, change.at, was, task
-                );
+{NEXT_CHANGE}\
+                IF undone.creation THEN
+                    task.deleted_at := v_at;
+                END IF;
+{STORE_TASK}\
             END IF;
         END LOOP;
     EXCEPTION
@@ -107,10 +108,10 @@ BEGIN
         SELECT NULL, NULL::text[], c.seq, c.at, c.actor_kind, c.actor_id, c.group_id,
                c.entity, c.entity_id, c.op, c.fields
         FROM changes AS c
-        WHERE user_id = p_user_id AND c.seq >= v_first
+        WHERE user_id = p_user_id AND c.seq > v_last
         ORDER BY c.seq;
 END $$
-"""
+"""  # noqa: S608  # of constants only
 
 # Installed by migrations, and a test compares. Change one, and add a migration that installs it again.
 FUNCTIONS = (UNDO_CHANGES_FUNCTION,)

@@ -101,6 +101,29 @@ def test_concurrent_toggles_flip_as_often_as_they_were_sent(times: int, ada: Per
     assert ada.get(f"/{task['id']}").json()["data"] == in_order[-1]
 
 
+def test_a_write_that_another_version_of_the_functions_makes_in_between_is_kept(ada: Person, pair: Pair) -> None:
+    """While a migration installs them, those of before 0004 may still be at work: they lock the counter's row alone."""
+    task = ada.has("Old")
+
+    def until_one_waits() -> None:
+        while not waiting_for_locks(pair.database_url):
+            time.sleep(0.01)
+
+    async def older_write() -> httpx.Response:
+        older = await asyncpg.connect(pair.database_url)
+        async with older.transaction():
+            await older.execute("UPDATE change_counters SET seq = seq + 1 WHERE user_id = $1", ada.id)
+            await older.execute("UPDATE tasks SET title = 'New', version = version + 1 WHERE id = $1", task["id"])
+            toggling = asyncio.create_task(asyncio.to_thread(ada.patch, f"/{task['id']}/complete"))
+            await asyncio.to_thread(until_one_waits)
+        await older.close()
+        return await toggling
+
+    toggled = asyncio.run(older_write()).json()["data"]
+    assert (toggled["title"], toggled["completed"], toggled["version"]) == ("New", True, 3)
+    assert ada.get(f"/{task['id']}").json()["data"] == toggled
+
+
 def test_updated_at_never_repeats_and_never_goes_back(ada: Person) -> None:
     """Over updates of all kinds, the empty one included; each caller sees its own go up, and all are distinct."""
     task = ada.has("Update me")

@@ -39,12 +39,13 @@ from tests.conftest import sql
 METADATA = SQLModel.metadata
 TABLES = {model.__tablename__ for model in (models.Task, models.Change, models.ChangeCounter, models.IdempotencyKey)}
 OPERATIONS = (tasks, trash, undo, changes, idempotency)
-FUNCTIONS = [text for module in OPERATIONS for text in module.FUNCTIONS]
+FUNCTIONS = [text for module in (tasks, trash, undo, idempotency) for text in module.FUNCTIONS]
+PARTS = {changes.BEGIN_WRITE, changes.NEXT_CHANGE, tasks.STORE_TASK}  # of functions
 STATEMENTS = {
     f"{module.__name__}.{name}": text
     for module in OPERATIONS
     for name, text in vars(module).items()
-    if isinstance(text, str) and name.isupper() and text not in FUNCTIONS
+    if isinstance(text, str) and name.isupper() and text not in FUNCTIONS and text not in PARTS
 }
 TASK = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
 TASK += ["uid", "version", "completed_at"]
@@ -225,7 +226,8 @@ def test_every_statement_fits_the_schema_as_the_restricted_role(name: str, migra
 
 def test_the_statements_are_all_found() -> None:
     assert set(STATEMENTS) == set(COLUMNS)
-    for module in OPERATIONS:
+    assert not hasattr(changes, "FUNCTIONS")
+    for module in (tasks, trash, undo, idempotency):
         named = re.findall(r"^\w+_FUNCTION = ", Path(str(module.__file__)).read_text(), re.MULTILINE)
         assert len(module.FUNCTIONS) == len(named)
 

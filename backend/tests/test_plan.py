@@ -362,7 +362,7 @@ def test_note_user_isolation_every_query_is_given_its_owner(statement: str) -> N
 
 @pytest.mark.parametrize(
     "function",
-    [*tasks.FUNCTIONS, *trash.FUNCTIONS, *undo.FUNCTIONS, *changes.FUNCTIONS, *idempotency.FUNCTIONS],
+    [*tasks.FUNCTIONS, *trash.FUNCTIONS, *undo.FUNCTIONS, *idempotency.FUNCTIONS],
     ids=lambda text: text.split("(")[0].split()[-1],
 )
 def test_note_user_isolation_every_write_names_its_owner(function: str) -> None:

@@ -3,11 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-import changes
-import idempotency
-import tasks
-import trash
-import undo
 from migrate import ROLE
 from migrations.isolation import expire, if_there_is
 
@@ -42,6 +37,3 @@ def upgrade() -> None:
     expire("tasks", "user_id, id, updated_at, deleted_at", expired, privilege="")
 
     op.execute("DROP FUNCTION IF EXISTS delete_task(text, text, text, uuid, bigint, bigint[])")
-    for module in (changes, tasks, trash, undo, idempotency):
-        for function in module.FUNCTIONS:
-            op.execute(function)
