@@ -147,8 +147,8 @@ class Protocol(HttpToolsProtocol):
 
     Of uvicorn this relies on: the attributes app, loop, config, parser, transport, flow, cycle, pipeline, scope, url,
     headers, expect_100_continue, server_state, server, client, scheme, app_state; the parser callbacks below and
-    connection_made, connection_lost, shutdown, _start_asgi_task; of a cycle its constructor and keep_alive,
-    disconnected, message_event, more_body, response_started, response_complete; of FlowControl read_paused,
+    connection_made, connection_lost, resume_writing, shutdown, _start_asgi_task; of a cycle its constructor and
+    keep_alive, disconnected, message_event, more_body, response_started, response_complete; of FlowControl read_paused,
     pause_reading and resume_reading; that the newest request of `pipeline` is at its left end; and that the transport
     is used by no more than the names in Line. tests/test_server.py holds each of them to it over real sockets.
     """
@@ -174,6 +174,7 @@ class Protocol(HttpToolsProtocol):
     other_method: str | None = None  # of the request that is being read as _STAND_IN
     refusal: ApiError | None = None
     good_host: bytes | None = None
+    running: RequestResponseCycle | None = None  # the request that is being answered, or was last
     unsent_bytes = 0
     unsent_since = 0.0
 
@@ -189,7 +190,14 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.timer.cancel()
         self.deaf = self.closing = True
+        if self.running is not None:  # of which uvicorn knows nothing while another request waits behind it
+            self.running.disconnected = True
+            self.running.message_event.set()
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        self.unsent_bytes = 0  # the client has taken what there was; what comes now may again be as much
+        super().resume_writing()
 
     def is_closing(self) -> bool:
         return self.closing or self.wire.is_closing()
@@ -345,6 +353,10 @@ class Protocol(HttpToolsProtocol):
         elif not (self.in_head or self.in_body):
             self.waiting_since = self.loop.time()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
     # --- what is refused ---
 
     def _stop(self, refusal: ApiError) -> NoReturn:
@@ -403,7 +415,7 @@ class Protocol(HttpToolsProtocol):
         if waits:
             self.pipeline.appendleft((self.cycle, self.refuse))  # type: ignore[arg-type]  # Starlette's names for ASGI
         else:
-            self._start_asgi_task(self.cycle, self.refuse)  # type: ignore[arg-type]
+            self._start_asgi_task(self.cycle, self.refuse)
 
     def _last_cycle(self, error: ApiError) -> RequestResponseCycle:
         scope: Any = {
