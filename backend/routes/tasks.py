@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Security
 import changes
 import tasks
 from schemas import ListQuery, TaskComplete, TaskCreate, TaskDeleted, TaskListResponse, TaskResponse, TaskUpdate
-from web.answers import Answer, answer, at, one, unchanged
+from web.answers import Answer, Streamed, answer, at, one, streamed, unchanged
 from web.documentation import BEARER, GUARDED, NOT_MODIFIED, errors, owner
 from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
 from web.fields import is_known
@@ -29,7 +29,7 @@ router = APIRouter(
 @router.get("", operation_id="list_tasks", response_model=TaskListResponse, responses={**NOT_MODIFIED, **errors(400)})
 async def list_tasks(
     db: Db, pages: Pages, query: Annotated[ListQuery, Query()], if_none_match: IfNoneMatch = None
-) -> Answer:
+) -> Answer | Streamed:
     """Newest first. Without `limit` all of them; with it a page, and `next_cursor` for the one after.
 
     Its `ETag` is the number of the user's last change, so asking whether anything is new costs next to nothing.
@@ -39,8 +39,10 @@ async def list_tasks(
     if if_none_match and is_known(latest := await changes.latest(db), if_none_match):
         return unchanged(latest)
     if query.limit is None:
-        version, found = await tasks.list_newest_first(db, query.filter, None, after)
-        return answer(found, "Tasks retrieved", version)
+        (version, found), rest = await tasks.list_all(db, query.filter, after)
+        if rest is None:
+            return answer(found, "Tasks retrieved", version)
+        return streamed(found, rest, "Tasks retrieved", version)
     version, found = await tasks.list_newest_first(db, query.filter, query.limit + 1, after)
     page, more = found[: query.limit], found[query.limit :]
     next_cursor = pages.make(page[-1]["created_at"], page[-1]["id"], *binding) if more else None

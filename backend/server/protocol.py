@@ -41,10 +41,10 @@ class Protocol(HttpToolsProtocol):
 
     Of uvicorn this relies on: the attributes app, loop, config, parser, transport, flow, cycle, pipeline, scope, url,
     headers, server_state, server, client, scheme, app_state; the parser callbacks below and connection_made,
-    connection_lost, shutdown, _start_asgi_task; of a cycle its constructor, the attributes that this and Exchange
-    name, run_asgi and receive; of FlowControl read_paused, pause_reading and resume_reading, write_paused and drain;
-    that the newest request of `pipeline` is at its left end; and that the transport is used by no more than the names
-    in Line. tests/test_server.py holds each of them to it over real sockets.
+    connection_lost, resume_writing, shutdown, _start_asgi_task; of a cycle its constructor, the attributes that this
+    and Exchange name, run_asgi and receive; of FlowControl read_paused, pause_reading and resume_reading, write_paused
+    and drain; that the newest request of `pipeline` is at its left end; and that the transport is used by no more than
+    the names in Line. tests/test_server.py holds each of them to it over real sockets.
     """
 
     client_seconds = CLIENT_SECONDS
@@ -68,6 +68,7 @@ class Protocol(HttpToolsProtocol):
     other_method: str | None = None  # of the request that is being read as _STAND_IN
     refusal: ApiError | None = None
     good_host: bytes | None = None
+    running: Exchange | None = None  # the request that is being answered, or was last
     unsent_bytes = 0
     unsent_since = 0.0
 
@@ -83,7 +84,14 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.timer.cancel()
         self.deaf = self.closing = True
+        if self.running is not None:  # of which uvicorn knows nothing while another request waits behind it
+            self.running.disconnected = True
+            self.running.message_event.set()
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        self.unsent_bytes = 0  # the client has taken what there was; what comes now may again be as much
+        super().resume_writing()
 
     def is_closing(self) -> bool:
         return self.closing or self.wire.is_closing()
@@ -249,6 +257,10 @@ class Protocol(HttpToolsProtocol):
         elif not (self.in_head or self.in_body):
             self.waiting_since = self.loop.time()
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
     # --- what is refused ---
 
     def _stop(self, refusal: ApiError) -> NoReturn:
@@ -306,7 +318,7 @@ class Protocol(HttpToolsProtocol):
         if waits:
             self.pipeline.appendleft((self.cycle, self.refuse))  # type: ignore[arg-type]  # Starlette's names for ASGI
         else:
-            self._start_asgi_task(self.cycle, self.refuse)  # type: ignore[arg-type]
+            self._start_asgi_task(self.cycle, self.refuse)
 
     def _last_exchange(self, error: ApiError) -> Exchange:
         scope: Any = {

@@ -336,8 +336,8 @@ class Witness(OwnerDatabase):
 
 def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
     """All that Ada can ask for, and of Bob's where there is a choice."""
-    yield tasks.list_newest_first(db)
-    yield tasks.list_newest_first(db, "pending")
+    yield tasks.list_all(db)
+    yield tasks.list_all(db, "pending")
     yield tasks.list_newest_first(db, "completed", 10)
     yield tasks.get(db, bobs)
     yield tasks.create(db, "Hers", uid=BOBS_UID)
@@ -859,7 +859,7 @@ def test_nothing_of_a_user_remains_in_the_session(pooled: bool, migrated: str) -
         task_id = (await tasks.create(db, "Hers"))[0]["id"]
         for request in (
             tasks.get(db, task_id),
-            tasks.list_newest_first(db),
+            tasks.list_all(db),
             tasks.update(db, task_id, {"title": "Still hers"}),
             tasks.complete(db, task_id),
             tasks.delete(db, task_id),

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ CLIENT_SECONDS = 0.4
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says what arrived. /refuse answers before the body, /slow after a while, /never never, /large with 32 MiB."""
+    """Says what arrived. /refuse answers before the body, /slow after a while, /never never, /large with 32 MiB.
+
+    /streamed does it in chunks of 4 MiB, without an end.
+    """
     path = scope["path"]
     if path == "/refuse":
         await answers.failure(PayloadTooLarge(bodies.LIMIT_BYTES))(scope, receive, send)
@@ -46,7 +49,16 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     reply = answers.answer({"method": scope["method"], "path": path, "body": body.decode(), "headers": names}, "echo")
     if path == "/large":
         reply = answers.Answer(200, b"x" * 2**25)
+    if path == "/streamed":
+        await answers.Streamed(endless(), [])(scope, receive, send)
+        return
     await reply(scope, receive, send)
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 2**22
+        await asyncio.sleep(0)
 
 
 class Quick(protocol.Protocol):
@@ -422,6 +434,25 @@ def test_a_client_that_does_not_read_is_cut_off_and_a_slow_reader_is_not(served_
         assert received < 2**24  # far from done, and slower than the limit
         assert received + len(rest(slow)) > 2**25
         assert len(rest(idle)) < 2**25
+
+
+def test_the_same_goes_for_an_answer_without_an_end(served_as_shipped: Served) -> None:
+    """The slow reader takes a little less than a chunk at a time, so that after each more waits for it than before."""
+    with served_as_shipped.connect() as idle, served_as_shipped.connect() as slow:
+        for line in (idle, slow):
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)  # else the network takes ever more
+            line.sendall(b"GET /streamed HTTP/1.1\r\nHost: a\r\n\r\n")
+        for _ in range(6):
+            time.sleep(CLIENT_SECONDS)
+            wanted = 3_600_000
+            while wanted:
+                received = len(slow.recv(wanted))
+                assert received, "cut off"
+                wanted -= received
+        taken = 0
+        while data := idle.recv(2**20):
+            taken += len(data)
+            assert taken < 2**25, "not cut off"
 
 
 def test_a_large_body_after_an_early_answer_is_not_kept_and_does_not_destroy_the_answer(served: Served) -> None:

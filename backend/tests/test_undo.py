@@ -655,7 +655,7 @@ class Pair:
             )
             for change in stored
         ]
-        _, live = await tasks.list_newest_first(self.db)
+        _, live = await tasks.list_newest_first(self.db, "all", 500)
         _, in_trash = await trash.list_latest_first(self.db, 500)
         shown = {}
         for row in (*live, *in_trash):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -39,6 +40,53 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body})
 
 
+class Streamed:
+    """A 200 of JSON whose body is made while it is sent, one chunk at a time, and no further than the client is there.
+
+    An error in between goes up: the server then cuts the connection, and the client sees that the body has no end.
+    """
+
+    __slots__ = ("chunks", "headers")
+
+    def __init__(self, chunks: AsyncIterator[bytes], headers: Headers) -> None:
+        self.chunks = chunks
+        self.headers: Headers = [(b"content-type", JSON), *headers]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await self._begin(send)
+        elif scope["http_version"] == "1.0":
+            await self._send_whole(send)
+        else:
+            await self._begin(send)
+            leaving = asyncio.create_task(_left(receive))
+            try:
+                async for chunk in self.chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    if leaving.done():
+                        return
+            finally:
+                leaving.cancel()
+        await send({"type": "http.response.body"})
+
+    async def _send_whole(self, send: Send) -> None:
+        """HTTP/1.0 has no chunked coding, and without it or a length nobody sees whether the body has its end."""
+        chunks = [chunk async for chunk in self.chunks]
+        self.headers.append((b"content-length", b"%d" % sum(map(len, chunks))))
+        await self._begin(send)
+        for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def _begin(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+
+
+async def _left(receive: Receive) -> None:
+    """Returns when the client has left. `send` does not say it."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def answer(data: Any, message: str, version: int | None = None, status: int = 200, **members: Any) -> Answer:
     """`{"data": …, "message": …}`; `members` come after. Rows of the database may stand for objects.
 
@@ -46,6 +94,18 @@ def answer(data: Any, message: str, version: int | None = None, status: int = 20
     """
     headers = None if version is None else [(b"etag", entity_tag(version)), REVALIDATE]
     return Answer(status, to_json({"data": data, "message": message, **members}), headers=headers)
+
+
+def streamed(first: list[Any], rest: AsyncIterator[list[Any]], message: str, version: int) -> Streamed:
+    """What `answer` of the whole list would be, `first` and then `rest`, which is read as it is sent."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'{"data":' + to_json(first)[:-1]
+        async for batch in rest:
+            yield b"," + to_json(batch)[1:-1]
+        yield b'],"message":' + to_json(message) + b"}"
+
+    return Streamed(chunks(), [(b"etag", entity_tag(version)), REVALIDATE])
 
 
 def to_json(value: Any) -> bytes:

@@ -21,7 +21,7 @@ from errors import Invalid, Problem
 from pool import Transaction
 from schemas import Body
 from web import bodies, fields, paths
-from web.answers import Answer, keep, replay
+from web.answers import Answer, Streamed, keep, replay
 from web.cursors import Cursors, get_cursors
 
 
@@ -53,7 +53,7 @@ IfNoneMatch = Annotated[
 
 IDEMPOTENCY_KEY = Field(b"idempotency-key", fields.idempotency_key)  # of every write, whatever its endpoint
 
-Endpoint = Callable[..., Awaitable[Answer]]
+Endpoint = Callable[..., Awaitable[Answer | Streamed]]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -101,7 +101,7 @@ class Door(APIRoute):
         reply = await (self._run_once(request, arguments, retry) if retry else self._run(request, arguments))
         await reply(scope, receive, send)
 
-    async def _run(self, request: HTTPConnection, arguments: dict[str, Any]) -> Answer:
+    async def _run(self, request: HTTPConnection, arguments: dict[str, Any]) -> Answer | Streamed:
         for name, provide in self.needs.provided:
             arguments[name] = provide(request)
         return await self.run(**arguments)
@@ -111,7 +111,9 @@ class Door(APIRoute):
 
         async def run(transaction: Transaction) -> idempotency.Kept:
             request.scope["transaction"] = transaction
-            return keep(await self._run(request, arguments))
+            reply = await self._run(request, arguments)
+            assert isinstance(reply, Answer)  # only reads are streamed
+            return keep(reply)
 
         pool, user_id = get_database(request).pool, request.scope["user_id"]
         kept, again = await idempotency.once(pool, user_id, retry.key, retry.fingerprint, run)

@@ -79,8 +79,8 @@ class Front:
         except bodies.Disconnected:
             pass
         except Exception as error:
-            if status:
-                raise
+            if status:  # the server logs it, and cuts the connection
+                raise RuntimeError(f"request {scope['request_id']} was cut off midway") from error
             if not isinstance(error, ApiError):
                 log.exception("request %s failed", scope["request_id"])
                 error = ServerError()
