@@ -128,13 +128,12 @@ $$
 # What was read under the user's lock is still so, but for functions of before migration 0004, which know it not.
 
 STORE_TASK = """\
-        task.version := v_seq;
-        task.updated_at := v_at;
         UPDATE tasks AS t SET
             title = task.title, description = task.description, completed = task.completed,
-            completed_at = task.completed_at, deleted_at = task.deleted_at,
-            version = task.version, updated_at = task.updated_at
-        WHERE user_id = p_user_id AND t.id = was.id AND t.version = was.version;
+            completed_at = CASE WHEN task.completed THEN coalesce(task.completed_at, v_at) END,
+            deleted_at = task.deleted_at, version = v_seq, updated_at = v_at
+        WHERE user_id = p_user_id AND t.id = was.id AND t.version = was.version
+        RETURNING * INTO task;
         IF NOT FOUND THEN
             RAISE serialization_failure;
         END IF;
@@ -224,9 +223,6 @@ BEGIN
     END IF;
     IF v_applied AND NOT (p_skips_same AND task IS NOT DISTINCT FROM was) THEN
 {NEXT_CHANGE}\
-        IF task.completed <> was.completed THEN
-            task.completed_at := CASE WHEN task.completed THEN v_at END;
-        END IF;
 {STORE_TASK}\
     END IF;
     RETURN QUERY SELECT
