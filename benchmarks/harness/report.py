@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent.parent / "RESULTS.md"
-TITLE = "# Results\n\nWritten by `compare.py` and `growth.py`, whose first lines say how.\n"
+TITLE = "# Results\n\nWritten by `compare.py` and `growth.py`; [performance.md](../docs/performance.md) says how, and what it means.\n"
 
 
 def spread(values: list[float], digits: int = 2) -> str:
