@@ -14,7 +14,7 @@ _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.en
 
 class Exchange(RequestResponseCycle):
     """uvicorn's, but for how an answer is written: its head leaves with the beginning of its body, in one system call
-    and one packet, where uvicorn makes two; and the fields are looked over at once, not one by one (7 µs of 39).
+    and one packet, where uvicorn makes two; and its fields are looked over at once, not one by one (3 µs of 39).
 
     A body without Content-Length is chunked.
     """
