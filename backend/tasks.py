@@ -312,15 +312,21 @@ async def list_all(
     there all the time is in one of them: its place in the list never changes.
     """
     first = await list_newest_first(db, filter, BATCH + 1, after)
-    return first, _rest(db, filter, first.tasks) if len(first.tasks) > BATCH else None
+    return first, _rest(db, filter, _place(first.tasks[-1])) if len(first.tasks) > BATCH else None
 
 
-async def _rest(db: OwnerDatabase, filter: Filter, batch: list[Row]) -> AsyncIterator[list[Row]]:
-    while len(batch) >= BATCH:
-        after = Position(batch[-1]["created_at"], batch[-1]["id"])
+async def _rest(db: OwnerDatabase, filter: Filter, after: Position) -> AsyncIterator[list[Row]]:
+    is_full = True
+    while is_full:
         _, batch = await list_newest_first(db, filter, BATCH, after)
+        is_full = len(batch) == BATCH
         if batch:
+            after = _place(batch[-1])
             yield batch
+
+
+def _place(task: Row) -> Position:
+    return Position(task["created_at"], task["id"])
 
 
 async def get(db: OwnerDatabase, id: int) -> Row:

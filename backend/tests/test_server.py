@@ -33,12 +33,32 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 CLIENT_SECONDS = 0.4
 
 
+TWO = (b"content-length", b"2")
+PLAIN = {  # what an application that is none of ours might answer, and how that ends; None: with nothing said
+    "/no-length": (200, [], b"ok", b"transfer-encoding: chunked\r\n"),
+    "/chunked": (200, [(b"transfer-encoding", b"chunked")], b"ok", b"transfer-encoding: chunked\r\n"),
+    "/close": (200, [TWO, (b"connection", b"close")], b"ok", b"connection: close\r\n"),
+    "/299": (299, [TWO], b"ok", b"HTTP/1.1 299 \r\n"),
+    "/no-content": (204, [], b"", b"HTTP/1.1 204 No Content\r\n"),
+    "/line-end": (200, [TWO, (b"x", b"a\r\nb: c")], b"ok", None),
+    "/line-feed": (200, [TWO, (b"x", b"a\nb: c")], b"ok", None),
+    "/nul": (200, [TWO, (b"x", b"a\0")], b"ok", None),
+    "/too-long": (200, [TWO], b"too long", None),
+    "/too-short": (200, [TWO], b"s", None),
+}
+
+
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Says what arrived. /refuse answers before the body, /slow after a while, /never never, /large with 32 MiB.
 
     /streamed does it in chunks of 4 MiB, without an end.
     """
     path = scope["path"]
+    if path in PLAIN:
+        status, fields, said, _ = PLAIN[path]
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": said})
+        return
     if path == "/refuse":
         await answers.failure(PayloadTooLarge(bodies.LIMIT_BYTES))(scope, receive, send)
         return
@@ -276,6 +296,19 @@ def test_a_refusal_comes_after_the_answers_before_it(served: Served) -> None:
 
 
 # --- what is answered ---
+
+
+@pytest.mark.parametrize("path", PLAIN)
+def test_any_answer_is_framed_once_or_not_at_all(served: Served, path: str) -> None:
+    """The answer to the next request shows whether it was."""
+    _, _, said, line = PLAIN[path]
+    received = served.ask(GET.replace(b"/echo", path.encode()) + b"\r\n" + GET + b"Connection: close\r\n\r\n")
+    if line is None:
+        assert received == b""
+    else:
+        assert received.count(line) == 1
+        assert said in received
+        assert received.count(b"HTTP/1.1 ") == (1 if path == "/close" else 2)
 
 
 @pytest.mark.parametrize("host", [b"a", b"a.example:8000", b"[::1]:80", b"127.0.0.1", b"xn--bcher-kva.example"])

@@ -63,6 +63,7 @@ class Streamed:
             try:
                 async for chunk in self.chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    del chunk  # many may wait here for the next one
                     if leaving.done():
                         return
             finally:
@@ -97,15 +98,24 @@ def answer(data: Any, message: str, version: int | None = None, status: int = 20
 
 
 def streamed(first: list[Any], rest: AsyncIterator[list[Any]], message: str, version: int) -> Streamed:
-    """What `answer` of the whole list would be, `first` and then `rest`, which is read as it is sent."""
+    """What `answer` of the whole list would be, `first` and then `rest`, which is read as it is sent.
+
+    Each of these lists is emptied once it is JSON: rows take several times its memory, and many clients may be slow.
+    """
 
     async def chunks() -> AsyncIterator[bytes]:
-        yield b'{"data":' + to_json(first)[:-1]
+        yield b'{"data":' + _taken(first)[:-1]
         async for batch in rest:
-            yield b"," + to_json(batch)[1:-1]
+            yield b"," + _taken(batch)[1:-1]
         yield b'],"message":' + to_json(message) + b"}"
 
     return Streamed(chunks(), [(b"etag", entity_tag(version)), REVALIDATE])
+
+
+def _taken(rows: list[Any]) -> bytes:
+    text = to_json(rows)
+    rows.clear()
+    return text
 
 
 def to_json(value: Any) -> bytes:

@@ -79,12 +79,13 @@ class Front:
         except bodies.Disconnected:
             pass
         except Exception as error:
-            if status:  # the server logs it, and cuts the connection
-                raise RuntimeError(f"request {scope['request_id']} was cut off midway") from error
             if not isinstance(error, ApiError):
                 log.exception("request %s failed", scope["request_id"])
                 error = ServerError()
-            await failure(error, headers.get(b"accept", b""))(scope, receive, send_all)
+            if status:  # an answer has begun; it gets no end, so the server cuts the connection
+                status = error.status
+            else:
+                await failure(error, headers.get(b"accept", b""))(scope, receive, send_all)
         finally:
             if self.access is not None:
                 self.access(scope, scope["request_id"], status, time.perf_counter() - began)
