@@ -57,6 +57,11 @@ class OwnerDatabase:
         self.actor = actor or Actor("user", owner)
         self.group_id: UUID | None = None
 
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler stands before the database, so that a statement takes three round trips."""
+        return isinstance(self._via, Pool) and self._via.address.pooled
+
     async def read(self, sql: str, *arguments: Any) -> list[Row]:
         return await self._via.read(sql, self.owner, *arguments)
 
