@@ -89,6 +89,20 @@ FROM move_task($1, $2, $3, $4, $5, $6, $7)
 # The row that a function returns is the task as it now is, `applied` or not. Columns are named: `SETOF tasks` would
 # break in the moment in which a migration adds one.
 
+RETURNS_TASK = """\
+RETURNS TABLE (
+    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
+    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
+) LANGUAGE plpgsql SECURITY INVOKER AS $$
+#variable_conflict use_column
+"""
+
+RETURN_TASK = """\
+    RETURN QUERY SELECT
+        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
+        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
+"""
+
 TASK_FIELDS_FUNCTION = """
 CREATE OR REPLACE FUNCTION task_fields(task tasks) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY INVOKER AS $$
 BEGIN
@@ -151,11 +165,7 @@ CREATE OR REPLACE FUNCTION create_task(
     p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
     p_if_match bigint[], p_uid uuid, p_title text, p_description text
 )
-RETURNS TABLE (
-    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
-) LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
+{RETURNS_TASK}\
 DECLARE
     v_seq bigint;
     v_at timestamptz;
@@ -187,9 +197,7 @@ BEGIN
         VALUES (p_user_id, v_seq, v_at, p_actor_kind, p_actor_id, p_group_id, 'task', task.id, 'create',
                 task_changes(NULL, task));
     END IF;
-    RETURN QUERY SELECT
-        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
-        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
+{RETURN_TASK}\
 END $$
 """  # noqa: S608  # of constants only
 
@@ -198,11 +206,7 @@ CREATE OR REPLACE FUNCTION update_task(
     p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
     p_id bigint, p_if_match bigint[], p_set jsonb, p_skips_same boolean
 )
-RETURNS TABLE (
-    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
-) LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
+{RETURNS_TASK}\
 DECLARE
     v_seq bigint;
     v_at timestamptz;
@@ -226,9 +230,7 @@ BEGIN
 {NEXT_CHANGE}\
 {STORE_TASK}\
     END IF;
-    RETURN QUERY SELECT
-        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
-        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
+{RETURN_TASK}\
 END $$
 """  # noqa: S608  # of constants only
 
@@ -237,11 +239,7 @@ CREATE OR REPLACE FUNCTION move_task(
     p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
     p_id bigint, p_if_match bigint[], p_to_trash boolean
 )
-RETURNS TABLE (
-    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
-) LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
+{RETURNS_TASK}\
 DECLARE
     v_seq bigint;
     v_at timestamptz;
@@ -262,9 +260,7 @@ BEGIN
         task.deleted_at := CASE WHEN p_to_trash THEN v_at END;
 {STORE_TASK}\
     END IF;
-    RETURN QUERY SELECT
-        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
-        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
+{RETURN_TASK}\
 END $$
 """  # noqa: S608  # of constants only
 

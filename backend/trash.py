@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from changes import BEGIN_WRITE, NEXT_CHANGE
 from database import OwnerDatabase
-from tasks import Listing, Position, Versions, guarded
+from tasks import RETURN_TASK, RETURNS_TASK, Listing, Position, Versions, guarded
 
 LIST = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
@@ -39,11 +39,7 @@ CREATE OR REPLACE FUNCTION purge_task(
     p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
     p_id bigint, p_if_match bigint[], p_untouched_since timestamptz
 )
-RETURNS TABLE (
-    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
-) LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
+{RETURNS_TASK}\
 DECLARE
     v_seq bigint;
     v_at timestamptz;
@@ -71,9 +67,7 @@ BEGIN
         INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
         VALUES (p_user_id, v_seq, v_at, p_actor_kind, p_actor_id, p_group_id, 'task', p_id, 'purge', '{{}}');
     END IF;
-    RETURN QUERY SELECT
-        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
-        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
+{RETURN_TASK}\
 END $$
 """  # noqa: S608  # of constants only
 

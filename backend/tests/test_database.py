@@ -40,7 +40,7 @@ METADATA = SQLModel.metadata
 TABLES = {model.__tablename__ for model in (models.Task, models.Change, models.ChangeCounter, models.IdempotencyKey)}
 OPERATIONS = (tasks, trash, undo, changes, idempotency)
 FUNCTIONS = [text for module in (tasks, trash, undo, idempotency) for text in module.FUNCTIONS]
-PARTS = {changes.BEGIN_WRITE, changes.NEXT_CHANGE, tasks.STORE_TASK}  # of functions
+PARTS = (changes.BEGIN_WRITE, changes.NEXT_CHANGE, tasks.STORE_TASK, tasks.RETURNS_TASK, tasks.RETURN_TASK)
 STATEMENTS = {
     f"{module.__name__}.{name}": text
     for module in OPERATIONS

@@ -280,11 +280,12 @@ def test_a_cursor_opens_nothing_for_anybody_else(town: Town) -> None:
 
 NAMES_THE_OWNER = re.compile(r"\buser_id = (?:scope\.user_id|p_user_id)( AND )?")
 MODULES = {module.__name__: module for module in (tasks, trash, undo, changes, idempotency)}
+PARTS = (changes.BEGIN_WRITE, changes.NEXT_CHANGE, tasks.STORE_TASK, tasks.RETURNS_TASK, tasks.RETURN_TASK)
 SQL = {
     f"{module}.{name}": text
     for module, contents in MODULES.items()
     for name, text in vars(contents).items()
-    if isinstance(text, str) and name.isupper() and name not in ("BEGIN_WRITE", "NEXT_CHANGE", "STORE_TASK")  # parts
+    if isinstance(text, str) and name.isupper() and text not in PARTS
 }
 MUTATIONS = [(name, place) for name, text in SQL.items() for place in range(len(NAMES_THE_OWNER.findall(text)))]
 GUARDED = {  # alone no breach: the same function has found the task among its owner's before, and ids are nobody else's
