@@ -14,11 +14,10 @@ from string import Template
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote
 
-import orjson
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import HTTPConnection
 
-from web.answers import JSON, Answer, Headers, accepts, not_modified
+from web.answers import JSON, Answer, Headers, accepts, not_modified, to_json
 from web.doors import Endpoint, PublicDoor
 
 router = APIRouter(route_class=PublicDoor, include_in_schema=False)
@@ -116,12 +115,12 @@ def render(app: FastAPI) -> Pages:
     }
     by_accept = (b"vary", b"Accept")
     return Pages(
-        openapi=Resource(orjson.dumps(document), JSON, REVALIDATE),
+        openapi=Resource(to_json(document), JSON, REVALIDATE),
         docs=Resource(_page("docs.html", info), HTML, REVALIDATE, PAGE_HEADERS),
         home=Resource(
             _page("home.html", info, endpoints=_endpoints(document)), HTML, REVALIDATE, [*PAGE_HEADERS, by_accept]
         ),
-        directions=Resource(orjson.dumps(directions), JSON, REVALIDATE, [by_accept]),
+        directions=Resource(to_json(directions), JSON, REVALIDATE, [by_accept]),
     )
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Depends
 
 from database import Database, get_database
 from keys import Keys, get_keys
 from schemas import Health, Ready
-from web.answers import Answer
+from web.answers import Answer, to_json
 from web.doors import PublicDoor
 
 router = APIRouter(tags=["system"], route_class=PublicDoor)
 
-HEALTHY = orjson.dumps({"status": "healthy"})
+HEALTHY = to_json({"status": "healthy"})
 
 
 @router.get("/health", operation_id="health", response_model=Health)

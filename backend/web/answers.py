@@ -93,7 +93,7 @@ def answer(data: Any, message: str, version: int | None = None, status: int = 20
 
     `version` is that of `data`: with it, the answer has an ETag.
     """
-    headers = None if version is None else [(b"etag", entity_tag(version)), REVALIDATE]
+    headers = None if version is None else _validators(version)
     return Answer(status, to_json({"data": data, "message": message, **members}), headers=headers)
 
 
@@ -109,7 +109,12 @@ def streamed(first: list[Any], rest: AsyncIterator[list[Any]], message: str, ver
             yield b"," + _taken(batch)[1:-1]
         yield b'],"message":' + to_json(message) + b"}"
 
-    return Streamed(chunks(), [(b"etag", entity_tag(version)), REVALIDATE])
+    return Streamed(chunks(), _validators(version))
+
+
+def _validators(version: int) -> Headers:
+    """What a client asks with whether it still is so."""
+    return [(b"etag", entity_tag(version)), REVALIDATE]
 
 
 def _taken(rows: list[Any]) -> bytes:
@@ -141,7 +146,7 @@ def not_modified(*headers: tuple[bytes, bytes]) -> Answer:
 
 
 def unchanged(version: int) -> Answer:
-    return not_modified((b"etag", entity_tag(version)), REVALIDATE)
+    return not_modified(*_validators(version))
 
 
 def keep(reply: Answer) -> Kept:
@@ -170,7 +175,7 @@ def failure(error: ApiError, accept: bytes = b"") -> Answer:
     """The error as JSON, or as RFC 9457 where the Accept header asks for it."""
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()]
     if isinstance(error, PreconditionFailed) and error.current:
-        headers += [(b"etag", entity_tag(error.current["version"])), REVALIDATE]
+        headers += _validators(error.current["version"])
     if accepts(accept, PROBLEM_JSON):
         return Answer(error.status, to_json(error.problem_details()), PROBLEM_JSON, headers)
     return Answer(error.status, to_json(error.body()), JSON, headers)

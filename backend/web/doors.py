@@ -145,11 +145,9 @@ class Door(APIRoute):
                 problems.append(Problem(name, f"{name.capitalize().replace('_', ' ')} must be an integer"))
         if needs.query and needs.query_model:
             arguments[needs.query] = _model(needs.query_model, _parameters(scope["query_string"]), problems)
-        sent_fields = scope["headers_by_name"]
         for name, field in needs.fields:
-            if field.name in sent_fields:
-                arguments[name] = _field(scope, field, problems)
-        key = _field(scope, IDEMPOTENCY_KEY, problems) if self.writes and IDEMPOTENCY_KEY.name in sent_fields else None
+            arguments[name] = _field(scope, field, problems)
+        key = _field(scope, IDEMPOTENCY_KEY, problems) if self.writes else None
         _refuse_misplaced_condition(scope, self.writes, problems)
         if needs.body and needs.body_model:
             wanted = sent or not needs.body_optional

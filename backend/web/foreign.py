@@ -39,11 +39,11 @@ async def _http_exception(_: Request, error: Exception) -> NoReturn:
     raise ForeignError(error.status_code, str(error.detail)) from error
 
 
-async def _any(_: Request, error: Exception) -> NoReturn:
-    """Else Starlette would send an answer of its own, and then raise."""
-    raise error
-
-
 async def _validation_error(_: Request, error: Exception) -> NoReturn:
     assert isinstance(error, RequestValidationError)
     raise Invalid([Problem(str(flaw["loc"][-1]), str(flaw["msg"])) for flaw in error.errors()]) from error
+
+
+async def _any(_: Request, error: Exception) -> NoReturn:
+    """Else Starlette would send an answer of its own, and then raise."""
+    raise error
