@@ -422,3 +422,28 @@ def test_a_transaction_that_is_cut_is_not_begun_again(on_a_pool: Callable[[Test]
         assert len(begun) == 1
 
     on_a_pool(cut)
+
+
+def test_who_waits_longest_is_refused_first(on_a_pool: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One timer for all: each is refused at its own time."""
+
+    async def wait_one_after_the_other(on: pool.Pool) -> None:
+        monkeypatch.setattr(pool, "WAIT_SECONDS", 0.4)
+        held = [asyncio.create_task(on.read("SELECT FROM pg_sleep(1.2)")) for _ in range(SIZE)]
+        await asyncio.sleep(0.1)
+        refused: list[int] = []
+
+        async def wait(number: int) -> None:
+            with pytest.raises(Unavailable):
+                await on.read("SELECT 1")
+            refused.append(number)
+
+        waiting = []
+        for number in range(3):
+            waiting.append(asyncio.create_task(wait(number)))
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*waiting)
+        assert refused == [0, 1, 2]
+        await asyncio.gather(*held)
+
+    on_a_pool(wait_one_after_the_other)
