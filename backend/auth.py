@@ -16,10 +16,11 @@ from typing import Any, TypedDict
 from starlette.requests import HTTPConnection
 
 import config
+import logs
 import strict_json
 from errors import Forbidden, Unauthorized
 from jwks import Key
-from keys import PUBLISHED_ALGORITHMS, SHARED_ALGORITHM, WARNING_INTERVAL_SECONDS, Keys, PublishedKeys, quotable
+from keys import PUBLISHED_ALGORITHMS, SHARED_ALGORITHM, Keys, PublishedKeys, quotable
 
 log = logging.getLogger("todo.auth")
 
@@ -91,7 +92,7 @@ class Verifier:
         self.audience = audience
         self.strict = strict
         self._memory: dict[bytes, Verified] = {}
-        self._warned: dict[str, float] = {}
+        self._warnings = logs.OnceAMinute()
 
     async def user_of(self, token: bytes) -> CurrentUser:
         digest = hashlib.sha256(token).digest()
@@ -142,11 +143,8 @@ class Verifier:
 
     def _warn(self, refusal: Unauthorized, digest: bytes) -> None:
         """At most one line a minute and cause; never anything of the token but a part of its hash."""
-        now = time.monotonic()
-        if now < self._warned.get(refusal.reason, -math.inf) + WARNING_INTERVAL_SECONDS:
-            return
-        self._warned[refusal.reason] = now
-        log.warning("token %s refused: %s (%s)", digest.hex()[:8], refusal.reason, refusal.hint)
+        if self._warnings.allows(refusal.reason):
+            log.warning("token %s refused: %s (%s)", digest.hex()[:8], refusal.reason, refusal.hint)
 
 
 def _malformed(description: str) -> Unauthorized:

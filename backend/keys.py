@@ -16,6 +16,8 @@ import jwt
 from starlette.requests import HTTPConnection
 
 import jwks
+import logs
+from allowance import Allowance
 from errors import SettingError, Unauthorized, Unavailable
 from jwks import Key
 from schemas import Check
@@ -34,7 +36,6 @@ WAIT_SECONDS = 2.0
 RETRY_SECONDS = 15  # after a failure; Better Auth limits callers that come back within 10
 REFRESH_BURST = 5  # for keys not known, whoever names them
 REFRESH_INTERVAL_SECONDS = 10.0
-WARNING_INTERVAL_SECONDS = 60.0
 OUT_OF_REACH = "The signing keys are out of reach; try again shortly"
 
 
@@ -85,8 +86,8 @@ class PublishedKeys:
         self._fetched_at = -math.inf  # monotonic seconds, of the last success
         self._refresh_at = math.inf  # not before somebody needs a key
         self._fetching: asyncio.Task[bool] | None = None
-        self._allowance = Allowance(REFRESH_BURST, REFRESH_INTERVAL_SECONDS)
-        self._warnings = Allowance(1, WARNING_INTERVAL_SECONDS)
+        self._allowance = Allowance(REFRESH_BURST, 1 / REFRESH_INTERVAL_SECONDS)
+        self._warnings = logs.OnceAMinute()
         self._trouble: str | None = None
 
     async def find(self, key_id: str, vet: Callable[[], None]) -> Key:
@@ -145,7 +146,7 @@ class PublishedKeys:
             if key_id in self._usable():
                 return
         if self._fetching is None:
-            if not self._allowance.take():
+            if self._allowance.take() > 0:
                 if self._age() <= RECENT_SECONDS:
                     return
                 raise Unavailable(OUT_OF_REACH, RETRY_SECONDS)
@@ -162,7 +163,7 @@ class PublishedKeys:
         except Exception as error:  # whatever it is, the old set stays in use
             self._trouble = f"the last fetch failed: {error}"
             self._refresh_at = time.monotonic() + RETRY_SECONDS
-            if self._warnings.take():
+            if self._warnings.allows():
                 log.warning("keys: %s: %s", self.url, self._trouble)
             return False
         else:
@@ -174,25 +175,6 @@ class PublishedKeys:
             return True
         finally:
             self._fetching = None
-
-
-class Allowance:
-    """A token bucket: `burst` at once, then one per `interval_seconds`."""
-
-    def __init__(self, burst: int, interval_seconds: float) -> None:
-        self.burst = burst
-        self.interval_seconds = interval_seconds
-        self._left = float(burst)
-        self._counted_at = time.monotonic()
-
-    def take(self) -> bool:
-        now = time.monotonic()
-        self._left = min(self.burst, self._left + (now - self._counted_at) / self.interval_seconds)
-        self._counted_at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 async def _finished(fetching: asyncio.Task[bool]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 Scope = MutableMapping[str, Any]
 
+WARNING_INTERVAL_SECONDS = 60.0
 RAW_PATH_MAX = 120  # characters of an unmatched path
 configured = False  # in this process; main.py asks, so that a bare `uvicorn main:app` keeps its own access log
 
@@ -31,6 +33,21 @@ _SECRETS = re.compile(
 )
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)=\([^()]*\)")
 _NAMES_ONLY = (AttributeError, NameError, ImportError)  # their texts quote the code, not what was sent
+
+
+class OnceAMinute:
+    """Keeps a warning that would come with every request to one line a minute and cause."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}  # cause -> monotonic seconds
+
+    def allows(self, cause: str = "") -> bool:
+        """Whether to say it now. The causes are few and ours: nothing that a caller sends."""
+        now = time.monotonic()
+        if now < self._said.get(cause, -math.inf) + WARNING_INTERVAL_SECONDS:
+            return False
+        self._said[cause] = now
+        return True
 
 
 def configure(production: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +12,7 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
+import logs
 from dsn import Address
 from errors import ApiError, Unavailable
 
@@ -28,7 +28,6 @@ HEDGES = 2  # fresh ones beside them: where the network swallowed the first, the
 LIFETIME_SECONDS = 280.0  # below the 300 after which Neon suspends and cuts
 ANSWER_SECONDS = 2.0
 ATTEMPTS = 4
-WARNING_INTERVAL_SECONDS = 60.0
 SETTINGS = {"statement_timeout": "10s", "lock_timeout": "1500ms", "idle_in_transaction_session_timeout": "10s"}
 
 Row = Mapping[str, Any]
@@ -360,12 +359,11 @@ async def close(session: Session) -> None:
         session.terminate()
 
 
-_warned: dict[str, float] = {}  # by cause: an outage is one line a minute, not one a request
+_warnings = logs.OnceAMinute()  # an outage is one line a minute, not one a request
 
 
 def _unavailable(error: BaseException | None) -> Unavailable:
-    cause, now = type(error).__name__, time.monotonic()
-    if now >= _warned.get(cause, -math.inf) + WARNING_INTERVAL_SECONDS:
-        _warned[cause] = now
+    cause = type(error).__name__
+    if _warnings.allows(cause):
         log.warning("database: %s: %s", cause, error)
     return Unavailable("The database is out of reach; try again shortly")
