@@ -19,6 +19,7 @@ import config
 import dsn
 import embedded
 import migrate
+import threads
 from errors import SettingError, Unavailable
 from pool import OUT_OF_REACH, Pool, Row, Transaction
 from schemas import Check
@@ -161,7 +162,7 @@ class Database:
         try:
             schema = await migrate.inspect(target)
             if migrate.is_behind(schema.version):
-                await asyncio.to_thread(create_tables, self.settings)
+                await threads.call(create_tables, self.settings)
                 schema = await migrate.inspect(target)
         except WRONG_ADDRESS as error:
             raise SettingError(f"{self.settings.database_variable} is refused by the server: {error}.") from None

@@ -17,9 +17,10 @@ from starlette.requests import HTTPConnection
 
 import jwks
 import logs
+import threads
 from allowance import Allowance
 from errors import SettingError, Unauthorized, Unavailable
-from jwks import Key
+from jwks import FetchError, Key
 from schemas import Check
 
 log = logging.getLogger("todo.keys")
@@ -33,6 +34,7 @@ OVERDUE_SECONDS = 30.0  # past that, because nobody came, a set is refreshed bef
 STALE_SECONDS = 86_400.0  # a set that could not be refreshed for so long counts no more
 RECENT_SECONDS = 10.0  # a key that was unknown then is unknown now
 WAIT_SECONDS = 2.0
+FETCH_SECONDS = jwks.TOTAL_SECONDS + 1
 RETRY_SECONDS = 15  # after a failure; Better Auth limits callers that come back within 10
 REFRESH_BURST = 5  # for keys not known, whoever names them
 REFRESH_INTERVAL_SECONDS = 10.0
@@ -159,7 +161,7 @@ class PublishedKeys:
 
     async def _refresh(self) -> bool:
         try:
-            fetched = await asyncio.to_thread(self._fetch, self.url)
+            fetched = await self._fetch_in_time()
         except Exception as error:  # whatever it is, the old set stays in use
             self._trouble = f"the last fetch failed: {error}"
             self._refresh_at = time.monotonic() + RETRY_SECONDS
@@ -175,6 +177,14 @@ class PublishedKeys:
             return True
         finally:
             self._fetching = None
+
+    async def _fetch_in_time(self) -> Mapping[str, Key]:
+        """The fetch cuts itself off, except where it cannot: while a name is looked up, or a handshake drips in."""
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                return await threads.call(self._fetch, self.url)
+        except TimeoutError:
+            raise FetchError("there was no connection in time; does the name server answer?") from None
 
 
 async def _finished(fetching: asyncio.Task[bool]) -> None:

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 
 import logs
+import threads
 from dsn import Address
 from errors import ApiError, Unavailable
 
@@ -340,6 +341,9 @@ async def _use(session: Session, run: Callable[[Session], Awaitable[Result]]) ->
 
 async def connect(address: Address, settings: Mapping[str, str] | None = None) -> Session:
     """A new connection. Behind a pooler it prepares nothing by name: the next transaction may meet another server."""
+    names = [host for host in address.host.split(",") if host and not host.startswith("/")]
+    async with asyncio.timeout(CONNECT_SECONDS):
+        await threads.find(names)
     return await asyncpg.connect(  # type: ignore[no-any-return]
         **address.connect_arguments(),
         connection_class=Session,
