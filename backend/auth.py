@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import math
+import random
 import re
 import time
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class Verifier:
         self.audience = audience
         self.strict = strict
         self._memory: dict[bytes, Verified] = {}
+        self._places: list[bytes] = []  # the keys of the memory, to choose one from
         self._warnings = logs.OnceAMinute()
 
     async def user_of(self, token: bytes) -> CurrentUser:
@@ -104,10 +106,23 @@ class Verifier:
         except Unauthorized as refusal:
             self._warn(refusal, digest)
             raise
-        if len(self._memory) >= MEMORY_ENTRIES:
-            self._memory.pop(next(iter(self._memory)))
-        self._memory[digest] = verified
+        self._remember(digest, verified)
         return verified.user
+
+    def _remember(self, digest: bytes, verified: Verified) -> None:
+        """Where no place is free, one is taken at random.
+
+        With 5,000 people who ask in turn and 4,096 places, two of three are then known. Were it the place of who came
+        first, or of who asked longest ago, each would be forgotten just before asking again.
+        """
+        if digest not in self._memory:
+            if len(self._places) < MEMORY_ENTRIES:
+                self._places.append(digest)
+            else:
+                place = random.randrange(MEMORY_ENTRIES)  # noqa: S311
+                del self._memory[self._places[place]]
+                self._places[place] = digest
+        self._memory[digest] = verified
 
     async def verify(self, token: bytes) -> Verified:
         """Check everything, remember nothing. Raises Unauthorized with the reason."""

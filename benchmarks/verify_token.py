@@ -1,4 +1,4 @@
-"""What verifying a token costs: the first time, a known one again, and a forged one, per algorithm.
+"""What verifying a token costs: the first time, a known one again, and a forged one, per algorithm; how many are known.
 
 .venv/bin/python benchmarks/verify_token.py [rounds]
 """
@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import random
 import statistics
 import sys
 import time
@@ -24,6 +26,7 @@ from tests.signers import ALGORITHMS, ORIGIN, Signer, key_set  # noqa: E402
 
 FIRST_TOKENS = 200
 REPETITIONS = 20_000
+REQUESTS = 60_000
 
 
 async def measure(mint: Callable[[str], str], verifier: auth.Verifier) -> tuple[float, float, float]:
@@ -51,6 +54,37 @@ async def measure(mint: Callable[[str], str], verifier: auth.Verifier) -> tuple[
     return first * 1e6, again * 1e6, (time.perf_counter() - began) / FIRST_TOKENS * 1e6
 
 
+async def known(people: int, asking: list[int]) -> float:
+    """The share of the second half of the requests whose token is still remembered."""
+    verifier = auth.Verifier(Keys(SECRET.encode()), ORIGIN, ORIGIN)
+    tokens = [token_for(f"user-{number}").encode() for number in range(people)]
+    verified = 0
+    verify = verifier.verify
+
+    async def counting(token: bytes) -> auth.Verified:
+        nonlocal verified
+        verified += 1
+        return await verify(token)
+
+    verifier.verify = counting  # type: ignore[method-assign]
+    half = len(asking) // 2
+    for number in asking[:half]:
+        await verifier.user_of(tokens[number])
+    verified = 0
+    for number in asking[half:]:
+        await verifier.user_of(tokens[number])
+    return 1 - verified / (len(asking) - half)
+
+
+def in_turn(people: int) -> list[int]:
+    return list(itertools.islice(itertools.cycle(range(people)), REQUESTS))
+
+
+def some_more_often(people: int) -> list[int]:
+    """Zipf's law: the n-th asks 1/n as often as the first."""
+    return random.choices(range(people), [1 / (n + 1) for n in range(people)], k=REQUESTS)  # noqa: S311
+
+
 def main(rounds: int = 5) -> None:
     logging.disable()  # of forged tokens
     print("algorithm   first   again  forged   µs, median of the rounds")
@@ -64,6 +98,10 @@ def main(rounds: int = 5) -> None:
             costs.append(asyncio.run(measure(mint, verifier)))
         first, again, forged = map(statistics.median, zip(*costs, strict=True))
         print(f"{algorithm:9} {first:7.1f} {again:7.2f} {forged:7.1f}")
+    print(f"\nof these people's requests are known with {auth.MEMORY_ENTRIES} places")
+    for people, order in itertools.product((5_000, 8_000), (in_turn, some_more_often)):
+        share = asyncio.run(known(people, order(people)))
+        print(f"{people} people, {order.__name__.replace('_', ' '):16} {share:4.0%}")
 
 
 if __name__ == "__main__":

@@ -412,6 +412,38 @@ def test_at_most_4096_tokens_are_remembered() -> None:
     assert asyncio.run(meet_many()) == 4096
 
 
+def test_with_more_people_than_places_not_everybody_is_verified_each_time(
+    verifications: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5,000 people in turn and 4,096 places, each ten times less."""
+    monkeypatch.setattr(auth, "MEMORY_ENTRIES", 410)
+    by = verifier()
+    tokens = [claiming(sub=f"user-{number}") for number in range(500)]
+
+    async def ask_in_turn(rounds: int) -> None:
+        for _ in range(rounds):
+            for token in tokens:
+                await by.user_of(token)
+
+    asyncio.run(ask_in_turn(4))
+    warmed_up = len(verifications)
+    asyncio.run(ask_in_turn(2))
+    assert len(verifications) - warmed_up < 500, "of 1,000 requests: two thirds are remembered"
+    assert len(by._memory) == 410
+
+
+def test_a_token_that_is_verified_again_takes_nobodys_place(
+    clock: Clock, verifications: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "MEMORY_ENTRIES", 50)
+    by = verifier()
+    tokens = [claiming(sub=f"user-{number}") for number in range(50)]
+    for clock.passed in (0, 61, 62):
+        for token in tokens:
+            user_of(token, by)
+    assert len(verifications) == 100
+
+
 def test_what_is_remembered_is_the_hash_and_not_the_token() -> None:
     by = verifier()
     user_of(GOOD, by)
