@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
+import re
 import socket
 import ssl
 import threading
@@ -12,18 +14,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+import logs
 import strict_json
+from config import LOOPBACK
 
 CONNECT_SECONDS = 1.0
 TOTAL_SECONDS = 3.0
 MAX_BYTES = 256 * 1024
 MAX_KEYS = 64
 MINIMUM_RSA_BITS = 2048
+REDIRECTS = (300, 301, 302, 303, 307, 308)
+PROXY_PORT = 80  # where its URL names none
 
 _BY_CURVE = {"OKP Ed25519": "EdDSA", "EC P-256": "ES256", "EC P-521": "ES512"}
 _RSA_ALGORITHMS = ("RS256", "PS256")
@@ -48,7 +55,7 @@ class Key:
 
 
 def fetch(url: str) -> dict[str, Key]:
-    """The usable keys at `url`, by id. Blocks for about TOTAL_SECONDS at most; follows no redirect, uses no proxy."""
+    """The usable keys at `url`, by id. Blocks for about TOTAL_SECONDS, once the name is found; follows no redirect."""
     return parse(_get(url))
 
 
@@ -95,26 +102,73 @@ def _algorithm(entry: dict[str, Any]) -> str | None:
 def _get(url: str) -> bytes:
     deadline = time.monotonic() + TOTAL_SECONDS
     parts = urlsplit(url)
-    connection = _connection(parts.scheme, parts.hostname or "", parts.port)
+    proxy = _proxy(parts)
+    connection = _connection(parts, proxy)
     try:
         connection.connect()
         with _cut_off(connection.sock, deadline):
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request("GET", path, headers={"Accept": "application/json", "User-Agent": "todo-api"})
-            return _body(connection.getresponse())
+            with connection.getresponse() as answer:
+                return _body(answer, url)
     except (OSError, http.client.HTTPException) as error:
+        reason = _reason(error)
         if time.monotonic() >= deadline:
-            raise FetchError(f"the answer took longer than {TOTAL_SECONDS:g} s") from None
-        # An HTTPException quotes what was received; that belongs into no log.
-        raise FetchError(f"{type(error).__name__}: {error}" if isinstance(error, OSError) else "no HTTP") from None
+            reason = f"the answer took longer than {TOTAL_SECONDS:g} s"
+        if proxy is not None:
+            reason = f"{reason}, through the proxy {proxy.hostname}:{proxy.port or PROXY_PORT}"
+        raise FetchError(reason) from None
     finally:
         connection.close()
 
 
-def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
-    if scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=ssl.create_default_context())
-    return http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
+def _reason(error: Exception) -> str:
+    """One phrase. What was received is not quoted: it belongs into no log."""
+    if not isinstance(error, OSError):
+        return "no HTTP"
+    refusal = re.match("Tunnel connection failed: ([0-9]{3})", str(error))
+    return f"the proxy answers {refusal[1]}" if refusal else f"{type(error).__name__}: {error}"
+
+
+def _proxy(target: SplitResult) -> SplitResult | None:
+    """The proxy to `target` as curl and others find it: from HTTPS_PROXY and NO_PROXY, and none on this machine.
+
+    For https only. Its certificate proves the frontend whatever lies between; production takes keys no other way.
+    """
+    named = getproxies_environment()
+    if target.scheme != "https" or target.hostname in LOOPBACK or "https" not in named:
+        return None
+    if proxy_bypass(target.netloc):  # by NO_PROXY
+        return None
+    url = named["https"] if "://" in named["https"] else f"http://{named['https']}"
+    try:
+        proxy = urlsplit(url)
+        usable = proxy.scheme == "http" and bool(proxy.hostname) and proxy.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise FetchError("HTTPS_PROXY must be like http://proxy.example.com:3128; other kinds are not supported")
+    return proxy
+
+
+def _connection(target: SplitResult, proxy: SplitResult | None) -> http.client.HTTPConnection:
+    host, port = target.hostname or "", target.port
+    if target.scheme != "https":
+        return http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
+    context = ssl.create_default_context()
+    if proxy is None:
+        return http.client.HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=context)
+    near = proxy.hostname or "", proxy.port or PROXY_PORT
+    connection = http.client.HTTPSConnection(*near, timeout=CONNECT_SECONDS, context=context)
+    connection.set_tunnel(host, port, _credentials(proxy))
+    return connection
+
+
+def _credentials(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
 @contextmanager
@@ -138,10 +192,27 @@ def _shut(connected: socket.socket) -> None:
         socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
-def _body(answer: http.client.HTTPResponse) -> bytes:
+def _body(answer: http.client.HTTPResponse, url: str) -> bytes:
+    if answer.status in REDIRECTS:
+        place = _place(url, answer.getheader("Location"))
+        raise FetchError(
+            f"the answer is {answer.status}, a redirect to {place}, which is not followed; "
+            "set BETTER_AUTH_URL or AUTH_JWKS_URL to the address that answers itself"
+        )
     if answer.status != http.client.OK:
         raise FetchError(f"the answer is {answer.status}")
     text = answer.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
         raise FetchError(f"the answer is larger than {MAX_BYTES // 1024} KiB")
     return text
+
+
+def _place(url: str, location: str | None) -> str:
+    """Where a redirect from `url` leads, without what may be secret in it: user, password and query."""
+    if not location:
+        return "an address that it does not name"
+    try:
+        parts = urlsplit(urljoin(url, location))
+    except ValueError:
+        return "(not shown)"
+    return logs.quotable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

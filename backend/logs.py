@@ -50,6 +50,12 @@ class OnceAMinute:
         return True
 
 
+def quotable(value: Any) -> str:
+    """Something that a stranger has sent, fit for a log: one line, and nothing like a token or an e-mail address."""
+    text = re.sub("[^!-~]", "?", str(value))[:100]
+    return "(not shown)" if "@" in text or "eyJ" in text else text
+
+
 def configure(production: bool) -> None:
     """All of Python's logging goes to stderr, uvicorn's loggers included."""
     global configured
