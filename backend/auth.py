@@ -21,7 +21,8 @@ import logs
 import strict_json
 from errors import Forbidden, Unauthorized
 from jwks import Key
-from keys import PUBLISHED_ALGORITHMS, SHARED_ALGORITHM, Keys, PublishedKeys, quotable
+from keys import PUBLISHED_ALGORITHMS, SHARED_ALGORITHM, Keys, PublishedKeys
+from logs import quotable
 
 log = logging.getLogger("todo.auth")
 
@@ -30,8 +31,10 @@ SUBJECT_MAX = 255
 LEEWAY_SECONDS = 15
 MEMORY_ENTRIES = 4096
 MEMORY_SECONDS = 60
+SECONDS_MAX = 10**11  # the year 5138; in milliseconds it was 1973
 
 _SAME_URL = "is BETTER_AUTH_URL the same on both sides?"
+_USERS_ELSEWHERE = ("id", "userId", "user_id", "uid", "user", "session", "email")  # claims that own routes use
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -80,7 +83,7 @@ class Verified:
 
 def verifier(settings: config.Settings) -> Verifier:
     """As configured: the shared secret, where there is one, and the frontend's published keys."""
-    keys = Keys(settings.secret, PublishedKeys(settings.jwks_url))
+    keys = Keys(settings.secret, PublishedKeys(settings.jwks_url), settings.previous_secret)
     return Verifier(keys, settings.issuer, settings.audience, settings.auth_strict)
 
 
@@ -128,17 +131,24 @@ class Verifier:
         """Check everything, remember nothing. Raises Unauthorized with the reason."""
         header, payload, signature = split(token)
         algorithm = _algorithm(header)
+        signed = token.rpartition(b".")[0]
         key = await self.keys.find(algorithm, header.get("kid"), lambda: self._vet(payload))
-        if not key.verifies(token.rpartition(b".")[0], signature):
-            shared = algorithm == SHARED_ALGORITHM
-            hint = "is BETTER_AUTH_SECRET the same on both sides?" if shared else f"kid {quotable(key.id)}"
-            raise Unauthorized("bad_signature", "the signature does not verify", hint)
+        if not key.verifies(signed, signature):
+            key = await self._another(key, payload)
+            if not key.verifies(signed, signature):
+                raise _bad_signature(key)
         claims = _claims(payload)
         required = self.strict or algorithm != SHARED_ALGORITHM
         _check_times(claims, required, time.time())
         self._check_origin(claims, required)
         user = CurrentUser(id=_subject(claims), email=_text_or_none(claims.get("email")))
         return Verified(user, claims.get("exp", math.inf), key, time.monotonic() + MEMORY_SECONDS)
+
+    async def _another(self, key: Key, payload: bytes) -> Key:
+        another = await self.keys.find_another(key, lambda: self._vet(payload))
+        if another is None:
+            raise _bad_signature(key)
+        return another
 
     def _vet(self, payload: bytes) -> None:
         """Refuse a token whose key is not known for what else is wrong with it: only one of ours merits a fetch."""
@@ -148,22 +158,35 @@ class Verifier:
 
     def _check_origin(self, claims: dict[str, Any], required: bool) -> None:
         issuer, audience = claims.get("iss"), claims.get("aud")
-        if issuer != self.issuer if issuer is not None else required:
+        if not _names(issuer, self.issuer, required):
             hint = f"iss is {quotable(issuer)}, expected {self.issuer}; {_SAME_URL}"
             raise Unauthorized("wrong_issuer", "the token was issued by another issuer than the one configured", hint)
-        audiences = [audience] if isinstance(audience, str) else audience
-        if self.audience not in audiences if audiences is not None else required:
+        if not _names(audience, self.audience, required):
             hint = f"aud is {quotable(audience)}, expected {self.audience}; {_SAME_URL}"
             raise Unauthorized("wrong_audience", "the token is for another audience than the one configured", hint)
 
     def _warn(self, refusal: Unauthorized, digest: bytes) -> None:
         """At most one line a minute and cause; never anything of the token but a part of its hash."""
-        if self._warnings.allows(refusal.reason):
+        if self._warnings.allows(refusal.description):
             log.warning("token %s refused: %s (%s)", digest.hex()[:8], refusal.reason, refusal.hint)
 
 
 def _malformed(description: str) -> Unauthorized:
     return Unauthorized("malformed_token", description)
+
+
+def _bad_signature(key: Key) -> Unauthorized:
+    hint = f"kid {quotable(key.id)}"
+    if key.algorithm == SHARED_ALGORITHM:
+        hint = "is BETTER_AUTH_SECRET the same on both sides?"
+    return Unauthorized("bad_signature", "the signature does not verify", hint)
+
+
+def _names(claimed: Any, expected: str, required: bool) -> bool:
+    """Whether an `iss` or `aud` names what is expected. One that is absent does, unless it is required."""
+    if claimed is None:
+        return not required
+    return expected in claimed if isinstance(claimed, list) else claimed == expected
 
 
 def split(token: bytes) -> tuple[dict[str, Any], bytes, bytes]:
@@ -175,8 +198,16 @@ def split(token: bytes) -> tuple[dict[str, Any], bytes, bytes]:
         raise _malformed("looks like a Better Auth session token; use GET /api/auth/token")
     if len(parts) != 3:
         raise _malformed("a token has three segments")
-    header, payload, signature = map(_base64url, parts)
-    return parse_object(header), payload, signature
+    header = parse_object(_base64url(parts[0]))
+    payload = _base64url(parts[1])
+    signature = b"" if _is_unsecured(header) and not parts[2] else _base64url(parts[2])
+    return header, payload, signature
+
+
+def _is_unsecured(header: dict[str, Any]) -> bool:
+    """RFC 7515 appendix A.5: `alg` is `none` (in whatever case, where somebody tries), and the signature empty."""
+    algorithm = header.get("alg")
+    return isinstance(algorithm, str) and algorithm.lower() == "none"
 
 
 def _base64url(segment: bytes) -> bytes:
@@ -205,7 +236,9 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 def _algorithm(header: dict[str, Any]) -> str:
     algorithm = header.get("alg")
-    if "crit" in header or "b64" in header or algorithm not in (SHARED_ALGORITHM, *PUBLISHED_ALGORITHMS):
+    if "crit" in header:  # RFC 7515 section 4.1.11: whoever does not understand one must refuse the token
+        raise _malformed("crit names extensions that are not understood here")
+    if "b64" in header or algorithm not in (SHARED_ALGORITHM, *PUBLISHED_ALGORITHMS):
         raise Unauthorized("unsupported_algorithm", "the token's algorithm is not accepted here")
     token_type = header.get("typ", "JWT")
     if not isinstance(token_type, str) or token_type.upper() != "JWT":
@@ -221,6 +254,8 @@ def _claims(payload: bytes) -> dict[str, Any]:
     for name in ("exp", "nbf", "iat"):
         if name in claims and (isinstance(claims[name], bool) or not isinstance(claims[name], int | float)):
             raise _malformed(f"{name} is not a number")
+    if claims.get("exp", 0) > SECONDS_MAX:
+        raise _malformed(_milliseconds("exp"))
     if "iss" in claims and not _is_text(claims["iss"]):
         raise _malformed("iss is not a string")
     audience = claims.get("aud", "none")
@@ -234,16 +269,36 @@ def _check_times(claims: dict[str, Any], required: bool, now: float) -> None:
         raise _malformed("exp is missing")
     if now >= claims.get("exp", math.inf) + LEEWAY_SECONDS:
         raise Unauthorized("token_expired", "the token has expired")
-    if max(claims.get("nbf", 0), claims.get("iat", 0)) > now + LEEWAY_SECONDS:
-        raise Unauthorized("token_not_yet_valid", "the token is not valid yet; are both clocks right?")
+    for name in ("nbf", "iat"):
+        if claims.get(name, 0) > SECONDS_MAX:
+            raise Unauthorized("token_not_yet_valid", _milliseconds(name))
+        if claims.get(name, 0) > now + LEEWAY_SECONDS:
+            raise Unauthorized("token_not_yet_valid", "the token is not valid yet; are both clocks right?")
+
+
+def _milliseconds(claim: str) -> str:
+    return f"{claim} looks like milliseconds; it must be seconds since 1970"
 
 
 def _subject(claims: dict[str, Any]) -> str:
     """`sub`, and nothing else: neighbours signed with the same secret name their user in other claims."""
-    subject = claims.get("sub")
-    if not isinstance(subject, str) or not 1 <= len(subject) <= SUBJECT_MAX or _CONTROL.search(subject):
-        raise Unauthorized("missing_subject", "the token names no user in sub")
-    return subject
+    flaw = _flaw(claims["sub"]) if "sub" in claims else "is missing"
+    if flaw is None:
+        return str(claims["sub"])
+    description = f"sub {flaw}; it must be the user's id"
+    instead = ", ".join(name for name in _USERS_ELSEWHERE if name in claims)
+    hint = f"{description} (the token has {instead})" if instead and flaw == "is missing" else ""
+    raise Unauthorized("missing_subject", description, hint)
+
+
+def _flaw(subject: Any) -> str | None:
+    if not isinstance(subject, str):
+        return "is not a string"
+    if not subject:
+        return "is empty"
+    if len(subject) > SUBJECT_MAX:
+        return f"is longer than {SUBJECT_MAX} characters"
+    return "has control characters" if _CONTROL.search(subject) else None
 
 
 def _is_text(value: Any) -> bool:

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     database_pooled: bool = False
     row_security: Literal["on", "off"] = "on"
     better_auth_secret: SecretStr | None = None
+    better_auth_secret_previous: SecretStr | None = None
     better_auth_url: str = DEFAULT_FRONTEND
     cors_origins: str | None = None
     auth_issuer: str | None = None
@@ -71,7 +72,9 @@ class Settings(BaseSettings):
     data_dir: Path = BACKEND.parent / ".data"
 
     @field_validator(
-        "neon_database_url", "other_database_url", "better_auth_secret", "neon_direct_database_url", mode="before"
+        *("neon_database_url", "other_database_url", "neon_direct_database_url"),
+        *("better_auth_secret", "better_auth_secret_previous"),
+        mode="before",
     )
     @classmethod
     def _example_is_unset(cls, value: Any) -> Any:
@@ -107,11 +110,20 @@ class Settings(BaseSettings):
         except OSError as error:
             raise SettingError(f"DATA_DIR cannot hold a secret: {error.strerror} ({error.filename}).") from None
 
+    @property
+    def previous_secret(self) -> bytes:
+        """The HS256 key before a rotation, whose tokens still count; empty where there is none."""
+        if self.better_auth_secret_previous is None:
+            return b""
+        return self.better_auth_secret_previous.get_secret_value().encode()
+
     @cached_property
-    def cursor_key(self) -> bytes:
-        """Seals page cursors: the same on every server that has the same secret, or else the same database."""
+    def cursor_keys(self) -> tuple[bytes, ...]:
+        """Seal page cursors, the first one new ones. The same on every server that has the same secret, or else the
+        same database. With a previous secret its cursors are opened too, so that a rotation interrupts no list."""
         source = self.secret or (self.database_url.get_secret_value().encode() if self.database_url else b"")
-        return hashlib.sha256(b"todo page cursors\0" + source).digest()
+        sources = [source, self.previous_secret] if self.previous_secret else [source]
+        return tuple(hashlib.sha256(b"todo page cursors\0" + one).digest() for one in sources)
 
     @cached_property
     def origin(self) -> str:
@@ -207,7 +219,7 @@ def _check(settings: Settings) -> None:
         _origin("AUTH_JWKS_URL", settings.auth_jwks_url)
     if isinstance(settings.rate_limit, int) and not 1 <= settings.rate_limit <= MOST_REQUESTS_PER_MINUTE:
         raise SettingError(f"RATE_LIMIT must be 'off' or requests per minute, from 1 to {MOST_REQUESTS_PER_MINUTE}.")
-    for flaw in _secret_flaws(settings):
+    for flaw in [*_secret_flaws(settings.better_auth_secret, "BETTER_AUTH_SECRET"), *_rotation_flaws(settings)]:
         if settings.production:
             raise SettingError(flaw)
         log.warning("%s", flaw)
@@ -215,19 +227,36 @@ def _check(settings: Settings) -> None:
         _check_production(settings)
 
 
-def _secret_flaws(settings: Settings) -> list[str]:
-    if settings.better_auth_secret is None:
+def _rotation_flaws(settings: Settings) -> list[str]:
+    previous = settings.better_auth_secret_previous
+    if previous is None:
         return []
-    secret = settings.better_auth_secret.get_secret_value()
+    if settings.better_auth_secret is None:
+        raise SettingError(
+            "BETTER_AUTH_SECRET_PREVIOUS is set, but BETTER_AUTH_SECRET is not; "
+            "set that one to the new secret, and this one to the secret before it."
+        )
+    if previous == settings.better_auth_secret:
+        log.warning(
+            "BETTER_AUTH_SECRET_PREVIOUS is the same as BETTER_AUTH_SECRET; "
+            "set BETTER_AUTH_SECRET to the new secret, or remove the previous one."
+        )
+    return _secret_flaws(previous, "BETTER_AUTH_SECRET_PREVIOUS")
+
+
+def _secret_flaws(value: SecretStr | None, variable: str) -> list[str]:
+    if value is None:
+        return []
+    secret = value.get_secret_value()
     advice = "set the frontend's own, at least 32 bytes (openssl rand -base64 32)."
     if not secret.isprintable():
-        raise SettingError("BETTER_AUTH_SECRET has characters that cannot be printed; " + advice)
+        raise SettingError(f"{variable} has characters that cannot be printed; {advice}")
     if secret in PUBLIC_SECRETS:
-        return [f"BETTER_AUTH_SECRET is Better Auth's public default, which everybody knows; {advice}"]
+        return [f"{variable} is Better Auth's public default, which everybody knows; {advice}"]
     if len(secret.encode()) < MINIMUM_SECRET_BYTES:
-        return [f"BETTER_AUTH_SECRET has {len(secret.encode())} bytes; {advice}"]
+        return [f"{variable} has {len(secret.encode())} bytes; {advice}"]
     if len(set(secret)) < 8:
-        return [f"BETTER_AUTH_SECRET repeats a few characters; {advice}"]
+        return [f"{variable} repeats a few characters; {advice}"]
     return []
 
 

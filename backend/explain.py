@@ -26,6 +26,10 @@ ADVICE = {
     "missing_subject": "E-mail links and session cookies are signed alike but name no user; use GET /api/auth/token.",
 }
 
+MILLISECONDS = (
+    'Divide by 1000: Math.floor(Date.now() / 1000) in JavaScript. expirationTime of jwt() must be a text such as "15m".'
+)
+
 
 async def explain(token: bytes, verifier: auth.Verifier) -> AsyncIterator[str]:
     """What the token says of itself, then the verdict, then what to do."""
@@ -62,7 +66,11 @@ def _claims(payload: bytes) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if name in ("iat", "nbf", "exp") and isinstance(value, int | float) and 0 <= value < 1e11:
+    if name not in ("iat", "nbf", "exp") or isinstance(value, bool) or not isinstance(value, int | float):
+        return _printable(value)
+    if value > auth.SECONDS_MAX:
+        return f"{value} (milliseconds; in seconds it is {int(value) // 1000})"
+    if value >= 0:
         seconds = value - time.time()
         distance = f"in {seconds:.0f} s" if seconds > 0 else f"{-seconds:.0f} s ago"
         return f"{value} ({datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC, {distance})"
@@ -76,5 +84,5 @@ def _printable(value: Any) -> str:
 
 
 def _verdict(refusal: Unauthorized) -> str:
-    advice = ADVICE.get(refusal.reason, "")
+    advice = MILLISECONDS if "milliseconds" in refusal.description else ADVICE.get(refusal.reason, "")
     return f"REFUSED   {refusal.reason}: {refusal.description}" + (f"\n          {advice}" if advice else "")

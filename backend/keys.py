@@ -6,11 +6,9 @@ import asyncio
 import logging
 import math
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 import jwt
 from starlette.requests import HTTPConnection
@@ -25,6 +23,8 @@ from schemas import Check
 
 log = logging.getLogger("todo.keys")
 
+Vet = Callable[[], None]  # raises Unauthorized
+
 SHARED_ALGORITHM = "HS256"
 PUBLISHED_ALGORITHMS = frozenset({"EdDSA", "ES256", "ES512", "RS256", "PS256"})
 
@@ -38,17 +38,20 @@ FETCH_SECONDS = jwks.TOTAL_SECONDS + 1
 RETRY_SECONDS = 15  # after a failure; Better Auth limits callers that come back within 10
 REFRESH_BURST = 5  # for keys not known, whoever names them
 REFRESH_INTERVAL_SECONDS = 10.0
+REPLACED_BURST = 2  # for a known key whose signature is wrong: the frontend may have another one under that id now
+REPLACED_INTERVAL_SECONDS = 30.0
 OUT_OF_REACH = "The signing keys are out of reach; try again shortly"
 
 
 class Keys:
     """Both stores, which never meet: the algorithm says which one is asked, and a key serves one algorithm."""
 
-    def __init__(self, secret: bytes, published: PublishedKeys | None = None) -> None:
-        self._shared = _shared_key(secret) if secret else None
+    def __init__(self, secret: bytes, published: PublishedKeys | None = None, previous: bytes = b"") -> None:
+        self._shared = _shared_key(secret, "BETTER_AUTH_SECRET")
+        self._previous = _shared_key(previous, "BETTER_AUTH_SECRET_PREVIOUS")
         self.published = published
 
-    async def find(self, algorithm: str, key_id: str | None, vet: Callable[[], None] = lambda: None) -> Key:
+    async def find(self, algorithm: str, key_id: str | None, vet: Vet = lambda: None) -> Key:
         """The key for a token's header. `vet` raises where the rest of the token does not merit a look for new keys."""
         if algorithm == SHARED_ALGORITHM and self._shared is not None:
             return self._shared
@@ -56,21 +59,35 @@ class Keys:
             raise Unauthorized("unsupported_algorithm", "the token's algorithm is not accepted here")
         if key_id is None:
             raise Unauthorized("unknown_key", "the token names no key")
-        key = await self.published.find(key_id, vet)
-        if key.algorithm != algorithm:
+        key: Key | None = await self.published.find(key_id, vet)
+        if key is not None and key.algorithm != algorithm:
+            key = await self.published.replacement(key, vet)
+        if key is None or key.algorithm != algorithm:
             raise Unauthorized("unknown_key", "the token's key is for another algorithm")
         return key
 
+    async def find_another(self, key: Key, vet: Vet) -> Key | None:
+        """For a token that `key` does not verify: the key that may, the secret before a rotation or a newer key."""
+        if key is self._shared:
+            return self._previous
+        if key is self._previous or self.published is None:
+            return None
+        another = await self.published.replacement(key, vet)
+        return another if another is not None and another.algorithm == key.algorithm else None
+
     def current(self, key: Key) -> bool:
         """Whether `key` still counts. Asking keeps published keys fresh."""
-        return key is self._shared or (self.published is not None and self.published.current(key))
+        if key is self._shared or key is self._previous:
+            return True
+        return self.published is not None and self.published.current(key)
 
     def check(self) -> Check:
         """For `/ready`."""
         published = self.published.check() if self.published else Check(ok=True, detail="no published keys")
         if self._shared is None:
             return published
-        return Check(ok=True, detail=f"shared secret; published keys: {published.detail}")
+        shared = "shared secret" if self._previous is None else "shared secret and the previous one"
+        return Check(ok=True, detail=f"{shared}; published keys: {published.detail}")
 
 
 def get_keys(request: HTTPConnection) -> Keys:
@@ -88,24 +105,37 @@ class PublishedKeys:
         self._fetched_at = -math.inf  # monotonic seconds, of the last success
         self._refresh_at = math.inf  # not before somebody needs a key
         self._fetching: asyncio.Task[bool] | None = None
-        self._allowance = Allowance(REFRESH_BURST, 1 / REFRESH_INTERVAL_SECONDS)
+        self._for_unknown = Allowance(REFRESH_BURST, 1 / REFRESH_INTERVAL_SECONDS)
+        self._for_replaced = Allowance(REPLACED_BURST, 1 / REPLACED_INTERVAL_SECONDS)
         self._warnings = logs.OnceAMinute()
         self._trouble: str | None = None
 
-    async def find(self, key_id: str, vet: Callable[[], None]) -> Key:
+    async def find(self, key_id: str, vet: Vet) -> Key:
         """Unauthorized if the frontend publishes no such key, Unavailable if that cannot be known."""
         await self._catch_up()
         if key_id not in self._usable():
             vet()
-            await self._look_again(key_id)
+            await self._look_again(lambda: key_id in self._usable(), self._for_unknown)
         key = self._usable().get(key_id)
         if key is None:
             raise Unauthorized(
                 "unknown_key",
                 "the token's key is not among the published ones",
-                f"kid {quotable(key_id)} is not at {self.url}",
+                f"kid {logs.quotable(key_id)} is not at {self.url}",
             )
         return key
+
+    async def replacement(self, key: Key, vet: Vet) -> Key | None:
+        """The key that the frontend publishes under the id of `key` now, if it is another one.
+
+        A frontend whose database was reset numbers its keys from 1 again. What does not verify may be forged, so this
+        never says Unavailable, and has an allowance of its own: a flood of it leaves that for new keys alone.
+        """
+        with suppress(Unauthorized, Unavailable):
+            vet()
+            await self._look_again(lambda: self._usable().get(key.id or "") is not key, self._for_replaced)
+        found = self._usable().get(key.id or "")
+        return None if found is key else found
 
     def current(self, key: Key) -> bool:
         """Asked for every remembered token, so flat: a key stays the same object while it is published alike."""
@@ -141,14 +171,14 @@ class PublishedKeys:
             with suppress(Unavailable):
                 await _finished(self._fetching)
 
-    async def _look_again(self, key_id: str) -> None:
+    async def _look_again(self, is_there: Callable[[], bool], allowance: Allowance) -> None:
         """Fetch for a key not known: a fetch under way may have begun before it was published, so then once more."""
         if self._fetching is not None:
             await _finished(self._fetching)
-            if key_id in self._usable():
-                return
+        if is_there():
+            return
         if self._fetching is None:
-            if self._allowance.take() > 0:
+            if allowance.take() > 0:
                 if self._age() <= RECENT_SECONDS:
                     return
                 raise Unavailable(OUT_OF_REACH, RETRY_SECONDS)
@@ -198,16 +228,12 @@ async def _finished(fetching: asyncio.Task[bool]) -> None:
         raise Unavailable(OUT_OF_REACH)
 
 
-def quotable(value: Any) -> str:
-    """Something of an unverified token, fit for a log: one line, and nothing like a token or an e-mail address."""
-    text = re.sub("[^!-~]", "?", str(value))[:100]
-    return "(not shown)" if "@" in text or "eyJ" in text else text
-
-
-def _shared_key(secret: bytes) -> Key:
+def _shared_key(secret: bytes, variable: str) -> Key | None:
+    if not secret:
+        return None
     try:
         return Key(SHARED_ALGORITHM, None, jwt.get_algorithm_by_name(SHARED_ALGORITHM).prepare_key(secret))
     except jwt.InvalidKeyError:
         raise SettingError(
-            "BETTER_AUTH_SECRET looks like a public or private key; it must be the frontend's random secret."
+            f"{variable} looks like a public or private key; it must be the frontend's random secret."
         ) from None

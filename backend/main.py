@@ -68,7 +68,7 @@ def create_app(settings: config.Settings) -> FastAPI:
             "database": database,
             "keys": verifier.keys,
             "verifier": verifier,
-            "cursors": Cursors(settings.cursor_key),
+            "cursors": Cursors(*settings.cursor_keys),
             "limiter": RateLimiter(per_minute) if per_minute else None,
         }
         cleaning.cancel()

@@ -54,7 +54,12 @@ def test_a_token_that_counts_says_what_it_says() -> None:
         (ADA.token(header={"kid": "other"}), "unknown_key", "AUTH_JWKS_URL"),
         (Signer("EdDSA", "ada-key").token(), "bad_signature", ""),
         (token_for("ada", secret="another secret, and one of 32 bytes"), "bad_signature", "to the last character"),
+        (f"{ADA.token(header={'alg': 'none'}).rpartition('.')[0]}.", "unsupported_algorithm", "jwt() plugin"),
+        (ADA.token(header={"crit": ["exp"]}), "malformed_token", ""),
         (ADA.token(exp=3600), "token_expired", '"15m"'),
+        (ADA.token(exp=int(time.time() + 900) * 1000), "malformed_token", "Math.floor(Date.now() / 1000)"),
+        (ADA.token(iat=int(time.time()) * 1000), "token_not_yet_valid", "Math.floor(Date.now() / 1000)"),
+        (ADA.token(nbf=time.time() * 1000), "token_not_yet_valid", "Math.floor(Date.now() / 1000)"),
         (ADA.token(iat=int(time.time()) + 3600), "token_not_yet_valid", "clocks"),
         (ADA.token(iss="http://localhost:3001"), "wrong_issuer", "BETTER_AUTH_URL"),
         (ADA.token(aud="http://localhost:3001"), "wrong_audience", "BETTER_AUTH_URL"),
@@ -66,6 +71,13 @@ def test_a_refusal_comes_with_advice(token: str, reason: str, advice: str) -> No
     assert verdict.startswith(f"REFUSED   {reason}: ")
     assert advice in verdict
     assert SECRET not in "\n".join(lines(token))
+
+
+def test_a_time_in_milliseconds_is_shown_as_what_it_means() -> None:
+    told = lines(ADA.token(exp=1_795_332_154_000, iat=1_795_331_254_500.5, nbf=10**300))
+    assert "exp       1795332154000 (milliseconds; in seconds it is 1795332154)" in told
+    assert "iat       1795331254500.5 (milliseconds; in seconds it is 1795331254)" in told
+    assert any(line.startswith("nbf       1000") and "milliseconds" in line for line in told)
 
 
 def test_every_reason_has_advice() -> None:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -25,7 +24,7 @@ import keys
 from errors import Unauthorized, Unavailable
 from keys import Keys, PublishedKeys
 from tests import servers
-from tests.people import SECRET, token_for
+from tests.people import SECRET, Person, token_for
 from tests.servers import free_port
 from tests.signers import ORIGIN, Signer, key_set, segment
 
@@ -34,6 +33,7 @@ Behaviour = Callable[[socket.socket], None]
 
 ADA = Signer("EdDSA", "ada-key")
 NEW = Signer("ES256", "new-key")
+NEW_SECRET = "the secret after a rotation, of 32 bytes and more"
 
 
 class Endpoint(socketserver.ThreadingTCPServer):
@@ -252,6 +252,62 @@ def test_a_redirect_is_not_followed(endpoint: Endpoint) -> None:
         assert elsewhere.asked == 1, "who follows it gets there"
 
 
+@pytest.mark.parametrize(
+    ("status", "location", "said"),
+    [
+        ("301 Moved Permanently", "https://www.example.com/api/auth/jwks", "https://www.example.com/api/auth/jwks"),
+        ("302 Found", "https://login.example.com/sso?url=canary&nonce=canary#canary", "https://login.example.com/sso"),
+        ("303 See Other", "/login?next=canary", "{here}/login"),
+        ("307 Temporary Redirect", "//cdn.example.com:8443/keys", "http://cdn.example.com:8443/keys"),
+        ("308 Permanent Redirect", "https://ada:canary@app.example.com/keys", "https://app.example.com/keys"),
+        ("302 Found", "https://app.example.com/eyJcanary.canary", "(not shown)"),
+        ("302 Found", "https://[canary/keys", "(not shown)"),
+        ("302 Found", "https://app.example.com/\x1b[2J\xe9" + "x" * 300, "https://app.example.com/?[2J?x"),
+        ("302 Found", "", "an address that it does not name"),
+        ("300 Multiple Choices", None, "an address that it does not name"),
+    ],
+)
+def test_a_redirect_is_called_by_where_it_leads(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture, status: str, location: str | None, said: str
+) -> None:
+    lines = [] if location is None else [f"Location: {location}"]
+    endpoint.behaviour = lambda client: client.sendall(
+        "\r\n".join([f"HTTP/1.1 {status}", "Content-Length: 0", *lines, "", ""]).encode("latin-1")
+    )
+    checked = verifier(endpoint.url)
+    assert run(outcome(checked.user_of(ADA.token().encode()))) == "unavailable"
+    here = endpoint.url.removesuffix("/api/auth/jwks")
+    told = checked.keys.check().detail
+    assert f"the answer is {status[:3]}, a redirect to {said.format(here=here)}" in told
+    assert "BETTER_AUTH_URL" in told
+    assert told in caplog.text
+    assert "canary" not in told
+    assert len(told) < 400
+    assert told.isprintable()
+
+
+def test_a_fetch_that_blocks_is_given_up_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a name server that does not answer makes it; its thread may end when it will."""
+    monkeypatch.setattr(keys, "FETCH_SECONDS", 0.1)
+    monkeypatch.setattr(keys, "WAIT_SECONDS", 5.0)
+    let_go = threading.Event()
+    answers: list[Callable[[], object]] = [let_go.wait, lambda: None]
+
+    def fetch(url: str) -> dict[str, jwks.Key]:
+        answers.pop(0)()
+        return jwks.parse(key_set(ADA))
+
+    checked = auth.Verifier(Keys(b"", PublishedKeys("http://keys.invalid", fetch)), ORIGIN, ORIGIN)
+
+    async def story() -> list[str]:
+        first = await outcome(checked.user_of(ADA.token().encode()))
+        assert "does the name server answer?" in checked.keys.check().detail
+        return [first, await outcome(checked.user_of(ADA.token().encode()))]
+
+    assert run(story()) == ["unavailable", "ada"]
+    let_go.set()
+
+
 def test_500_parallel_requests_at_a_cold_start_fetch_once(endpoint: Endpoint) -> None:
     endpoint.behaviour = slow(0.1, GOOD)
     checked = verifier(endpoint.url)
@@ -401,6 +457,92 @@ def test_after_a_quiet_hour_a_withdrawn_key_is_refused_at_once(endpoint: Endpoin
     assert run(story()) == ["ada", "unknown_key"]
 
 
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])
+def test_after_a_reset_of_the_frontends_database_the_first_token_counts(endpoint: Endpoint, algorithm: str) -> None:
+    """Its ids may be the same again, for other keys, and of another kind: Better Auth numbers them "1", "2" ..."""
+    checked = verifier(endpoint.url)
+    other = Signer(algorithm, ADA.kid)
+
+    async def story() -> list[str]:
+        before = ADA.token().encode()
+        seen = [await outcome(checked.user_of(before))]
+        endpoint.behaviour = answer(key_set(other))
+        seen.append(await outcome(checked.user_of(other.token("bob").encode())))
+        return [*seen, await outcome(checked.user_of(before))]
+
+    refused = "bad_signature" if algorithm == "EdDSA" else "unknown_key"
+    assert run(story()) == ["ada", "bob", refused]
+
+
+def test_many_first_tokens_after_a_reset_share_a_fetch(endpoint: Endpoint) -> None:
+    checked = verifier(endpoint.url)
+    other = Signer("EdDSA", ADA.kid)
+
+    async def story() -> list[str]:
+        await checked.user_of(ADA.token().encode())
+        endpoint.behaviour = slow(0.1, answer(key_set(other)))
+        late = [outcome(checked.user_of(other.token(f"u{n}").encode())) for n in range(50)]
+        return await asyncio.gather(*late)
+
+    assert run(story()) == [f"u{n}" for n in range(50)]
+    assert endpoint.asked == 2
+
+
+def test_forged_tokens_cost_few_fetches_and_good_users_nothing(endpoint: Endpoint) -> None:
+    checked = verifier(endpoint.url)
+    forger = Signer("EdDSA", ADA.kid)
+    claims = [forger.token(f"u{n}").encode() for n in range(200)]
+    mislabelled = [ADA.token(f"u{n}", {"alg": "ES256"}).encode() for n in range(200)]
+
+    async def story() -> tuple[set[str], float]:
+        await checked.user_of(ADA.token().encode())
+        began = time.monotonic()
+        seen = {await outcome(checked.user_of(token)) for token in [*claims, *mislabelled]}
+        took = time.monotonic() - began
+        assert await outcome(checked.user_of(ADA.token("bob").encode())) == "bob"
+        endpoint.behaviour = answer(key_set(ADA, NEW))
+        assert await outcome(checked.user_of(NEW.token("eve").encode())) == "eve", "new keys have their own allowance"
+        return seen, took
+
+    seen, took = run(story())
+    assert seen == {"bad_signature", "unknown_key"}
+    assert endpoint.asked <= 2 + keys.REPLACED_BURST + took / keys.REPLACED_INTERVAL_SECONDS
+
+
+def test_a_forged_token_that_would_not_count_anyway_costs_no_fetch(endpoint: Endpoint) -> None:
+    checked = verifier(endpoint.url)
+    forger = Signer("EdDSA", ADA.kid)
+
+    async def story() -> list[str]:
+        await checked.user_of(ADA.token().encode())
+        claims: list[dict[str, Any]] = [
+            {"iss": "https://elsewhere.example"},
+            {"aud": "https://elsewhere.example"},
+            {"exp": 1},
+            {"nbf": 2**40},
+            {"exp": None},
+        ]
+        return [await outcome(checked.user_of(forger.token(**one).encode())) for one in claims]
+
+    assert run(story()) == ["bad_signature"] * 5
+    assert endpoint.asked == 1
+
+
+@pytest.mark.parametrize("fault", ["503", "dropping", "slow"])
+def test_a_bad_signature_stays_one_while_the_keys_are_out_of_reach(endpoint: Endpoint, fault: str) -> None:
+    checked = verifier(endpoint.url)
+
+    async def story() -> str:
+        await checked.user_of(ADA.token().encode())
+        endpoint.behaviour = FAULTS[fault]
+        with impatience():
+            refused = await outcome(checked.user_of(Signer("EdDSA", ADA.kid).token().encode()))
+            await _refreshed(checked)
+        return refused
+
+    assert run(story()) == "bad_signature"
+
+
 @pytest.mark.usefixtures("short_lived")
 def test_the_same_id_with_another_key_forgets_the_tokens_of_the_old_one(endpoint: Endpoint) -> None:
     """A frontend's database that was reset may count its keys anew."""
@@ -500,34 +642,81 @@ def test_no_more_than_64_keys_are_read() -> None:
     assert len(jwks.parse(key_set(*[Signer(kid=f"key-{number}") for number in range(70)]))) == 64
 
 
-def test_an_outage_through_the_front_door(tmp_path: Path, database_url: str) -> None:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[tuple[Endpoint, servers.Running]]:
+    """A server, its secret just changed, and where the keys of its frontend are published."""
     with listening() as endpoint:
         settings = {"AUTH_ISSUER": ORIGIN, "AUTH_AUDIENCE": ORIGIN, "AUTH_JWKS_URL": endpoint.url}
-        endpoint.behaviour = FAULTS["503"]
-        with servers.running(tmp_path, NEON_DATABASE_URL=database_url, **settings) as api:
-            assert endpoint.asked == 0, "the start waits for no frontend"
-            reply = _tasks(api, "ada")
-            assert (reply.status_code, reply.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
-            assert int(reply.headers["Retry-After"]) > 0
-            assert "www-authenticate" not in reply.headers
+        secrets = {"BETTER_AUTH_SECRET": NEW_SECRET, "BETTER_AUTH_SECRET_PREVIOUS": SECRET}
+        folder = tmp_path_factory.mktemp("served")
+        with servers.running(folder, NEON_DATABASE_URL=database_url, **settings, **secrets) as api:
+            yield endpoint, api
 
-            endpoint.asked = 0
-            endpoint.behaviour = slow(0.3, GOOD)
-            statuses = asyncio.run(_at_once(api, 500))
-            assert statuses == {200: 500}
-            assert endpoint.asked == 1, "one fetch for each worker, and this is one"
 
-            endpoint.behaviour = FAULTS["dropping"]
-            assert _tasks(api, "bob").status_code == 200
-            assert "published, fetched" in httpx.get(f"{api.url}/ready").json()["checks"]["keys"]["detail"]
+def test_an_outage_through_the_front_door(served: tuple[Endpoint, servers.Running]) -> None:
+    endpoint, api = served
+    endpoint.behaviour = FAULTS["503"]
+    assert endpoint.asked == 0, "the start waits for no frontend"
+    reply = _tasks(api, "ada")
+    assert (reply.status_code, reply.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
+    assert int(reply.headers["Retry-After"]) > 0
+    assert "www-authenticate" not in reply.headers
+
+    endpoint.asked = 0
+    endpoint.behaviour = slow(0.3, GOOD)
+    statuses = asyncio.run(_at_once(api, 500))
+    assert statuses == {200: 500}
+    assert endpoint.asked == 1, "one fetch for each worker, and this is one"
+
+    endpoint.behaviour = FAULTS["dropping"]
+    assert _tasks(api, "bob").status_code == 200
+    assert "published, fetched" in _keys_of(api)
+
+
+def test_a_reset_frontend_through_the_front_door(served: tuple[Endpoint, servers.Running]) -> None:
+    endpoint, api = served
+    endpoint.behaviour = GOOD
+    before = ADA.token("ada")
+    assert _tasks(api, "ada", before).status_code == 200
+    other = Signer("EdDSA", ADA.kid)
+    endpoint.behaviour = answer(key_set(other))
+    assert _tasks(api, "ada", other.token("ada")).status_code == 200
+    reply = _tasks(api, "ada", before)
+    assert (reply.status_code, reply.json()["reason"]) == (401, "bad_signature")
+
+
+def test_a_rotation_of_the_secret_signs_nobody_out_and_keeps_the_place_in_a_list(
+    served: tuple[Endpoint, servers.Running], ada: Person
+) -> None:
+    _, api = served
+    for title in ("a", "b", "c"):
+        ada.has(title)
+    cursor = ada.get("?limit=1").json()["next_cursor"]  # of a server that has only the previous secret
+
+    with httpx.Client(base_url=f"{api.url}/api/{ada.id}") as client:
+        statuses = []
+        for secret in (SECRET, NEW_SECRET, "some other secret, of 32 bytes and more"):
+            client.headers["Authorization"] = f"Bearer {token_for(ada.id, secret=secret)}"
+            statuses.append(client.get("/tasks").status_code)
+        assert statuses == [200, 200, 401]
+
+        client.headers["Authorization"] = f"Bearer {token_for(ada.id, secret=NEW_SECRET)}"
+        page = client.get("/tasks", params={"limit": "1", "cursor": cursor}).json()
+        assert [task["title"] for task in page["data"]] == ["b"]
+        assert ada.get(f"?limit=1&cursor={page['next_cursor']}").status_code == 400, "new ones take the new secret"
+    assert _keys_of(api).startswith("shared secret and the previous one; ")
 
 
 def _headers(count: int) -> list[str]:
     return [segment({"alg": "EdDSA", "kid": f"bogus-{number}"}) for number in range(count)]
 
 
-def _tasks(api: servers.Running, name: str) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {ADA.token(name)}"}
+def _keys_of(api: servers.Running) -> str:
+    return str(httpx.get(f"{api.url}/ready").json()["checks"]["keys"]["detail"])
+
+
+def _tasks(api: servers.Running, name: str, token: str = "") -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token or ADA.token(name)}"}
     return httpx.get(f"{api.url}/api/{name}/tasks", headers=headers, timeout=20)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import auth
+import logs
 from auth import MEMORY_ENTRIES, TOKEN_MAX_BYTES, CurrentUser, Verifier
 from errors import Unauthorized
 from keys import Keys
@@ -34,12 +35,13 @@ Json = Mapping[str, Any] | bytes
 
 
 class Clock:
-    """Both clocks of auth.py, which stand at NOW unless moved by hand: the tables below are older than the tests."""
+    """The clocks of auth.py and of its warnings. They stand at NOW unless moved by hand: the tables below are older."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.passed = 0.0
         now = SimpleNamespace(time=lambda: NOW + self.passed, monotonic=lambda: 1000 + self.passed)
         monkeypatch.setattr(auth, "time", now)
+        monkeypatch.setattr(logs, "time", now)
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +84,8 @@ def headed(**header: Any) -> bytes:
     return signed({**HS256, **header}, {"sub": "ada", "exp": LATER})
 
 
-def verifier(strict: bool = False, secret: bytes = KEY) -> Verifier:
-    return Verifier(Keys(secret), FRONTEND, FRONTEND, strict)
+def verifier(strict: bool = False, secret: bytes = KEY, previous: bytes = b"") -> Verifier:
+    return Verifier(Keys(secret, previous=previous), FRONTEND, FRONTEND, strict)
 
 
 def user_of(token: bytes, by: Verifier | None = None) -> CurrentUser:
@@ -115,7 +117,7 @@ COUNT: dict[str, bytes] = {
     "headers that point elsewhere": headed(
         jku="http://127.0.0.1:1/", x5u="file:///etc/passwd", jwk={"kty": "oct"}, x5c=["x"]
     ),
-    "far in the future": claiming(exp=10**300),
+    "far in the future": claiming(exp=10**11),
     "a sub of 255 characters": claiming(sub="ada"),
 }
 
@@ -208,6 +210,19 @@ MALFORMED: dict[str, bytes] = {
     "aud a list with an empty string": claiming(aud=[FRONTEND, ""]),
     "aud a list with a number": claiming(aud=[FRONTEND, 1]),
     "aud an object": claiming(aud={FRONTEND: 1}),
+    "crit": headed(crit=["exp"]),
+    "crit, empty": headed(crit=[]),
+    "crit with b64": headed(crit=["b64"], b64=False),
+    "crit, and an algorithm that is none of ours": headed(alg="HS384", crit=["exp"]),
+    "crit, unsigned": encoded(b'{"alg":"none","crit":["exp"]}') + b"." + PAYLOAD + b".",
+    "none, unsigned, with a payload that is not base64url": encoded(b'{"alg":"none"}') + b".a=.",
+    "none, with a signature that is not base64url": encoded(b'{"alg":"none"}') + b"." + PAYLOAD + b".a=",
+    "HS384, unsigned": encoded(b'{"alg":"HS384"}') + b"." + PAYLOAD + b".",
+    "exp in milliseconds": claiming(exp=LATER * 1000),
+    "exp in milliseconds, with a fraction": claiming(exp=LATER * 1000 + 0.5),
+    "exp in milliseconds, and long past": claiming(exp=(NOW - 86_400) * 1000),
+    "exp in microseconds": claiming(exp=LATER * 1_000_000),
+    "exp beyond all time": claiming(exp=10**300),
 }
 UNSUPPORTED_ALGORITHM: dict[str, bytes] = {
     **{
@@ -219,8 +234,11 @@ UNSUPPORTED_ALGORITHM: dict[str, bytes] = {
     "none, unsigned": encoded(b'{"alg":"none"}') + b"." + PAYLOAD + b".AA",
     "HS384, well signed": signed({"alg": "HS384"}, BASE, digest="sha384"),
     "HS512, well signed": signed({"alg": "HS512"}, BASE, digest="sha512"),
-    "crit": headed(crit=["exp"]),
-    "crit, empty": headed(crit=[]),
+    **{
+        f"{name}, unsecured": encoded(text_of({"alg": name})) + b"." + PAYLOAD + b"."
+        for name in ("none", "None", "NONE", "nOnE")
+    },
+    "none, unsecured, of type JWT": encoded(b'{"typ":"JWT","alg":"none"}') + b"." + PAYLOAD + b".",
     "b64": headed(b64=False),
     "b64, true": headed(b64=True),
 }
@@ -301,6 +319,60 @@ def test_a_hostile_token_is_refused_for_its_reason(reason: str, name: str) -> No
     assert refusal(HOSTILE[reason][name]).reason == reason
 
 
+MILLISECONDS = {
+    "exp": claiming(exp=LATER * 1000),
+    "nbf": claiming(nbf=NOW * 1000),
+    "iat": claiming(iat=NOW * 1000.0),
+}
+
+
+@pytest.mark.parametrize("claim", MILLISECONDS)
+def test_a_time_in_milliseconds_is_called_so_in_the_answer_and_the_log(
+    claim: str, ada: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    sentence = f"{claim} looks like milliseconds; it must be seconds since 1970"
+    token = MILLISECONDS[claim]
+    assert refusal(token).hint == sentence
+    assert sentence in caplog.text
+    reply = ada.request("GET", ada.tasks, headers={"Authorization": b"Bearer " + token})
+    assert reply.status_code == 401
+    assert f'error_description="{sentence}"' in reply.headers["WWW-Authenticate"]
+
+
+def test_a_time_in_milliseconds_is_said_although_another_refusal_of_its_reason_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    by = verifier()
+    for token in (b"x", claiming(exp=LATER * 1000), claiming(exp=LATER * 1000)):
+        refusal(token, by)
+    assert len(caplog.records) == 2
+    assert "milliseconds" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [
+        (without("sub"), "sub is missing; it must be the user's id"),
+        (without("sub", userId="ada-canary"), "sub is missing; it must be the user's id (the token has userId)"),
+        (
+            without("sub", user={"id": "ada-canary"}, email="ada-canary@example.com", id="ada-canary", ada="canary"),
+            "sub is missing; it must be the user's id (the token has id, user, email)",
+        ),
+        (claiming(sub=7), "sub is not a string; it must be the user's id"),
+        (claiming(sub=None), "sub is not a string; it must be the user's id"),
+        (claiming(sub=""), "sub is empty; it must be the user's id"),
+        (claiming(sub="a" * 256), "sub is longer than 255 characters; it must be the user's id"),
+        (claiming(sub="a\nb"), "sub has control characters; it must be the user's id"),
+    ],
+)
+def test_the_log_says_what_is_wrong_with_sub(token: bytes, sentence: str, caplog: pytest.LogCaptureFixture) -> None:
+    refused = refusal(token)
+    assert (refused.reason, refused.hint) == ("missing_subject", sentence)
+    assert sentence in caplog.text
+    assert "canary" not in caplog.text
+    assert refused.description == sentence.partition(" (")[0], "public: nothing of the token"
+
+
 @pytest.mark.parametrize("token", [b"s" * 32, b"a" * 32 + b"." + b"b" * 43, b"x.y"])
 def test_a_session_token_is_told_where_tokens_are(token: bytes) -> None:
     assert refusal(token).description == SESSION_TOKEN
@@ -351,6 +423,37 @@ def test_the_secret_is_raw_bytes() -> None:
     for secret in ("schlüssel-" * 4, "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA==", "0x" + "ab" * 20):
         token = signed(HS256, BASE, secret.encode())
         assert user_of(token, verifier(secret=secret.encode()))["id"] == "ada"
+
+
+# --- two secrets, while one is replaced by another ---
+
+NEW_KEY = b"the secret after a rotation, of 32 bytes and more"
+
+
+def test_while_secrets_are_rotated_tokens_of_both_count(verifications: list[bytes]) -> None:
+    by = verifier(secret=NEW_KEY, previous=KEY)
+    for token in (signed(HS256, BASE, NEW_KEY), signed(HS256, BASE, KEY)):
+        assert user_of(token, by)["id"] == "ada"
+        assert user_of(token, by)["id"] == "ada"
+    assert len(verifications) == 2, "both are remembered"
+    assert refusal(signed(HS256, BASE, b"b" * 32), by).reason == "bad_signature"
+    assert refusal(signed(HS256, BASE, b""), by).reason == "bad_signature"
+    assert refusal(signed({"alg": "RS256"}, BASE, KEY), by).reason == "unsupported_algorithm"
+
+
+def test_a_token_of_the_previous_secret_is_checked_like_any_other() -> None:
+    by = verifier(secret=NEW_KEY, previous=KEY)
+    for reason, tokens in HOSTILE.items():
+        for token in tokens.values():
+            assert refusal(token, by).reason == reason
+
+
+def test_after_the_rotation_the_previous_secret_counts_no_more() -> None:
+    by = verifier(secret=NEW_KEY, previous=KEY)
+    old = signed(HS256, BASE, KEY)
+    assert user_of(old, by)["id"] == "ada"
+    by.keys = Keys(NEW_KEY)
+    assert refusal(old, by).reason == "bad_signature", "not even a token that is remembered"
 
 
 # --- AUTH_STRICT ---

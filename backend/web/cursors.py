@@ -17,14 +17,14 @@ _INVALID = Problem("cursor", "Cursor is not valid")
 
 
 class Cursors:
-    """Makes and opens cursors. `key` is shared by all servers of one deployment."""
+    """Makes and opens cursors. The keys are the same on all servers; the first seals new cursors."""
 
-    def __init__(self, key: bytes) -> None:
-        self.key = key
+    def __init__(self, *keys: bytes) -> None:
+        self.keys = keys
 
     def make(self, created_at: datetime, id: int, *bound_to: str) -> str:
         place = struct.pack(">qq", (created_at - _EPOCH) // timedelta(microseconds=1), id)
-        return _text(place + self._seal(place, bound_to))
+        return _text(place + _seal(self.keys[0], place, bound_to))
 
     def open(self, cursor: str, *bound_to: str) -> tuple[datetime, int]:
         """The place `cursor` names. Invalid where it was not made here for the same user and filter."""
@@ -34,13 +34,16 @@ class Cursors:
             microseconds, id = struct.unpack(">qq", place)
         except (ValueError, struct.error):
             raise Invalid([_INVALID]) from None
-        if _text(sealed) != cursor or not hmac.compare_digest(sealed[-_SEAL_BYTES:], self._seal(place, bound_to)):
+        seal = sealed[-_SEAL_BYTES:]
+        seals = [_seal(key, place, bound_to) for key in self.keys]
+        if _text(sealed) != cursor or not any(hmac.compare_digest(seal, ours) for ours in seals):
             raise Invalid([_INVALID])
         return _EPOCH + timedelta(microseconds=microseconds), id
 
-    def _seal(self, place: bytes, bound_to: tuple[str, ...]) -> bytes:
-        text = place + b"".join(struct.pack(">I", len(part.encode())) + part.encode() for part in bound_to)
-        return hmac.digest(self.key, text, "sha256")[:_SEAL_BYTES]
+
+def _seal(key: bytes, place: bytes, bound_to: tuple[str, ...]) -> bytes:
+    text = place + b"".join(struct.pack(">I", len(part.encode())) + part.encode() for part in bound_to)
+    return hmac.digest(key, text, "sha256")[:_SEAL_BYTES]
 
 
 def _text(sealed: bytes) -> str:

@@ -89,6 +89,7 @@ BAD = {
     "DATABASE_URL": [f"mysql://ada:{CANARY}@db.example.com/todo"],
     "NEON_DIRECT_DATABASE_URL": [f"mysql://ada:{CANARY}@db.example.com/todo", CANARY],
     "BETTER_AUTH_SECRET": ["\udcff" * 40],
+    "BETTER_AUTH_SECRET_PREVIOUS": ["\udcff" * 40, PEM],
     "BETTER_AUTH_URL": [
         *(
             "app.example.com",
@@ -115,13 +116,19 @@ BAD = {
 }
 
 
+AROUND = {
+    "NEON_DIRECT_DATABASE_URL": {"NEON_DATABASE_URL": DATABASE},
+    "BETTER_AUTH_SECRET_PREVIOUS": {"BETTER_AUTH_SECRET": STRONG},
+}
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [(name, value) for name, values in BAD.items() for value in values],
     ids=lambda text: ascii(text)[1:40],
 )
 def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(load: Load, variable: str, value: str) -> None:
-    around = {"NEON_DATABASE_URL": DATABASE} if variable == "NEON_DIRECT_DATABASE_URL" else {}
+    around = AROUND.get(variable, {})
     sentence = refusal(load, **{**around, variable: value})
     assert sentence.count("\n") == 0
     assert names(sentence, variable)
@@ -282,6 +289,38 @@ def test_a_trailing_slash_of_an_origin_is_forgiven_with_a_warning(load: Load, ca
     assert "slash" in caplog.text
 
 
+# --- a rotation of the secret ---
+
+OLD = f"x2mQ7cV9bN4kL1zR8pT5wY3dF6gH0jSe-{CANARY}"
+
+
+def test_the_secret_before_a_rotation_counts_beside_the_new_one(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    settings = load(BETTER_AUTH_SECRET=STRONG, BETTER_AUTH_SECRET_PREVIOUS=OLD)
+    assert (settings.secret, settings.previous_secret) == (STRONG.encode(), OLD.encode())
+    before, after = load(BETTER_AUTH_SECRET=OLD), load(BETTER_AUTH_SECRET=STRONG)
+    assert settings.cursor_keys == (*after.cursor_keys, *before.cursor_keys)
+    assert (before.previous_secret, len(before.cursor_keys)) == (b"", 1)
+    example = "your-32-char-secret-here"
+    assert load(BETTER_AUTH_SECRET=STRONG, BETTER_AUTH_SECRET_PREVIOUS=example).previous_secret == b""
+    assert caplog.text == ""
+
+
+def test_a_previous_secret_without_a_new_one_stops_the_start(load: Load) -> None:
+    sentence = refusal(load, BETTER_AUTH_SECRET_PREVIOUS=OLD)
+    assert names(sentence, "BETTER_AUTH_SECRET_PREVIOUS")
+    assert names(sentence, "BETTER_AUTH_SECRET")
+    assert CANARY not in sentence
+
+
+@pytest.mark.parametrize(("previous", "said"), [(STRONG, "the same as"), ("short-" + CANARY, "has 13 bytes")])
+def test_a_doubtful_previous_secret_is_a_warning_in_development(
+    load: Load, caplog: pytest.LogCaptureFixture, previous: str, said: str
+) -> None:
+    assert load(BETTER_AUTH_SECRET=STRONG, BETTER_AUTH_SECRET_PREVIOUS=previous).previous_secret == previous.encode()
+    assert f"BETTER_AUTH_SECRET_PREVIOUS {said if said[0] == 'h' else 'is ' + said}" in caplog.text
+    assert CANARY not in caplog.text
+
+
 # --- production ---
 
 SOUND = {
@@ -301,6 +340,10 @@ UNSOUND: list[tuple[str, dict[str, str]]] = [
     ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "a" * 64}),
     ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "better-auth-secret-123456789012345678901234567890"}),
     ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "better-auth-secret-12345678901234567890"}),
+    ("BETTER_AUTH_SECRET_PREVIOUS", {"BETTER_AUTH_SECRET_PREVIOUS": "short-" + CANARY}),
+    ("BETTER_AUTH_SECRET_PREVIOUS", {"BETTER_AUTH_SECRET_PREVIOUS": "b" * 64}),
+    ("BETTER_AUTH_SECRET_PREVIOUS", {"BETTER_AUTH_SECRET_PREVIOUS": "better-auth-secret-12345678901234567890"}),
+    ("BETTER_AUTH_SECRET_PREVIOUS", {"BETTER_AUTH_SECRET_PREVIOUS": OLD, "BETTER_AUTH_SECRET": ""}),
     ("BETTER_AUTH_URL", {"BETTER_AUTH_URL": "http://app.example.com"}),
     ("CORS_ORIGINS", {"CORS_ORIGINS": "*"}),
 ]
