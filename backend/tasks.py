@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-import orjson
-
 from changes import BEGIN_WRITE, NEXT_CHANGE
 from database import OwnerDatabase
 from errors import NotFound, PreconditionFailed, UidInTrash
 from pool import Row
+from strict_json import dumps
 
 Filter = Literal["all", "pending", "completed"]
 Task = dict[str, Any]
@@ -349,12 +348,12 @@ async def create(
 
 async def update(db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions = None) -> Task:
     """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
-    return guarded(await db.write(UPDATE, id, if_match, orjson.dumps(fields).decode(), False))
+    return guarded(await db.write(UPDATE, id, if_match, dumps(fields).decode(), False))
 
 
 async def complete(db: OwnerDatabase, id: int, completed: bool | None = None, if_match: Versions = None) -> Task:
     """Set `completed`, or toggle it where None is given. Setting what it already is changes nothing."""
-    fields = None if completed is None else orjson.dumps({"completed": completed}).decode()
+    fields = None if completed is None else dumps({"completed": completed}).decode()
     return guarded(await db.write(UPDATE, id, if_match, fields, True))
 
 

@@ -85,7 +85,7 @@ def say(who: Person | str, sent: bytes, method: str = "GET") -> Reply:
 
 
 def moment(text: str) -> datetime:
-    """A time that was answered, for comparing: its text has no decimals where they are zero."""
+    """A time that was answered."""
     return datetime.fromisoformat(text)
 
 
