@@ -15,6 +15,7 @@ import asyncpg
 
 from errors import IdempotencyInProgress, IdempotencyKeyReused, NotFound
 from pool import Pool, Transaction
+from strict_json import dumps
 
 WAIT_SECONDS = 2.0  # for the same request to end that is still running; lock_timeout in FIND_ANSWER_FUNCTION
 
@@ -100,7 +101,7 @@ async def once(
             return Kept(rows[0]["status"], json.loads(rows[0]["headers"]), rows[0]["body"].encode()), True
         kept = await work(transaction)
         await transaction.write(
-            KEEP_ANSWER, user_id, key, fingerprint, kept.status, json.dumps(kept.headers), kept.body.decode()
+            KEEP_ANSWER, user_id, key, fingerprint, kept.status, dumps(kept.headers).decode(), kept.body.decode()
         )
         return kept, False
 
@@ -110,7 +111,7 @@ async def once(
 
 def fingerprint(method: str, path: Sequence[str], body: bytes) -> bytes:
     """The same for the same method, path (its decoded segments) and bytes of the body."""
-    head = json.dumps([method, *path]).encode()
+    head = json.dumps([method, *path]).encode()  # and no other text: fingerprints are kept
     return hashlib.sha256(b"%d %b%b" % (len(head), head, body)).digest()
 
 

@@ -1,13 +1,19 @@
-"""JSON without any of the leniencies that make two readers of the same bytes disagree (RFC 8259, RFC 7493)."""
+"""JSON: read without the leniencies that make two readers disagree (RFC 8259, RFC 7493), and written in one way."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from datetime import UTC, datetime
 from typing import Any, NoReturn
+
+import orjson
 
 MAX_DEPTH = 100
 MAX_DIGITS = 400  # the largest double has 309
+
+_WHOLE_SECOND = re.compile(rb'Z(?<=:..Z)"')  # 12 µs for 100 tasks
 
 
 def loads(text: bytes) -> Any:
@@ -23,6 +29,24 @@ def loads(text: bytes) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value
+
+
+def dumps(value: Any) -> bytes:
+    """`value` as JSON. What is no value of JSON is taken for a mapping, as rows are. Times sort as their texts do.
+
+    orjson takes a tenth of a millisecond less for 50 rows than pydantic-core (docs/decisions/0011-orjson.md). But it
+    leaves out the six digits of a whole second: what may be one is written again, by ourselves.
+    """
+    text = orjson.dumps(value, default=dict, option=orjson.OPT_UTC_Z)
+    if _WHOLE_SECOND.search(text):
+        text = orjson.dumps(value, default=_mapping_or_time, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    return text
+
+
+def _mapping_or_time(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return dict(value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

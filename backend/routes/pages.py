@@ -17,7 +17,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import HTTPConnection
 
-from web.answers import JSON, Answer, Headers, accepts, not_modified, to_json
+from strict_json import dumps
+from web.answers import JSON, Answer, Headers, accepts, not_modified
 from web.doors import Endpoint, PublicDoor
 
 router = APIRouter(route_class=PublicDoor, include_in_schema=False)
@@ -115,12 +116,12 @@ def render(app: FastAPI) -> Pages:
     }
     by_accept = (b"vary", b"Accept")
     return Pages(
-        openapi=Resource(to_json(document), JSON, REVALIDATE),
+        openapi=Resource(dumps(document), JSON, REVALIDATE),
         docs=Resource(_page("docs.html", info), HTML, REVALIDATE, PAGE_HEADERS),
         home=Resource(
             _page("home.html", info, endpoints=_endpoints(document)), HTML, REVALIDATE, [*PAGE_HEADERS, by_accept]
         ),
-        directions=Resource(to_json(directions), JSON, REVALIDATE, [by_accept]),
+        directions=Resource(dumps(directions), JSON, REVALIDATE, [by_accept]),
     )
 
 

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Depends
 from database import Database, get_database
 from keys import Keys, get_keys
 from schemas import Health, Ready
-from web.answers import Answer, to_json
+from strict_json import dumps
+from web.answers import Answer
 from web.doors import PublicDoor
 
 router = APIRouter(tags=["system"], route_class=PublicDoor)
 
-HEALTHY = to_json({"status": "healthy"})
+HEALTHY = dumps({"status": "healthy"})
 
 
 @router.get("/health", operation_id="health", response_model=Health)
@@ -32,4 +33,4 @@ async def ready(
     well = all(check.ok for check in checks.values())
     report = Ready(status="ready" if well else "not ready", checks=checks)
     headers = [] if well else [(b"retry-after", b"2")]
-    return Answer(200 if well else 503, report.model_dump_json().encode(), headers=headers)
+    return Answer(200 if well else 503, dumps(report), headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from importlib.metadata import distributions
@@ -67,6 +68,13 @@ def test_an_upward_import_would_be_seen() -> None:
     assert upward("tasks", "from web.answers import Answer") == {"web"}
     assert upward("errors", "import config, auth") == {"config", "auth"}
     assert upward("routes", "import tasks") == set()
+
+
+def test_answers_and_what_is_kept_are_written_as_json_in_one_place() -> None:
+    """So that a time has the same text everywhere."""
+    sources = {path for name in set(modules()) - APART for path in modules()[name]}
+    writers = {path.stem for path in sources if re.search(r"orjson\.dumps|model_dump_json|to_json", path.read_text())}
+    assert writers == {"strict_json"}
 
 
 def test_no_layer_names_a_module_that_is_gone() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -221,3 +223,68 @@ def test_accepted(text: bytes, value: Any) -> None:
 def test_refused(text: bytes) -> None:
     with pytest.raises(ValueError):
         strict_json.loads(text)
+
+
+# --- written ---
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (datetime(2026, 1, 12, 10, 0, 0, 123456, UTC), "2026-01-12T10:00:00.123456Z"),
+        (datetime(2026, 1, 12, 10, 0, 0, 100000, UTC), "2026-01-12T10:00:00.100000Z"),
+        (datetime(2026, 1, 12, 10, 0, 0, 1, UTC), "2026-01-12T10:00:00.000001Z"),
+        (datetime(2026, 1, 12, 10, 0, 0, 0, UTC), "2026-01-12T10:00:00.000000Z"),
+        (datetime(2026, 1, 12, 0, 0, 0, 0, UTC), "2026-01-12T00:00:00.000000Z"),
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00.000000Z"),
+        (datetime(9999, 12, 31, 23, 59, 59, 0, UTC), "9999-12-31T23:59:59.000000Z"),
+    ],
+)
+def test_a_time_has_six_digits_of_a_second_wherever_it_stands(time: datetime, text: str) -> None:
+    other = datetime(2026, 1, 1, 1, 1, 1, 1, UTC)
+    for value in (time, [time], {"at": time, "text": "10:00:00Z"}, [{"a": [None, {"b": time}]}], Row(time)):
+        assert (
+            strict_json.dumps([value, other])
+            == json.dumps(
+                [
+                    json.loads(json.dumps(value, default=lambda found: text if found is time else found.members())),
+                    "2026-01-01T01:01:01.000001Z",
+                ],
+                separators=(",", ":"),
+            ).encode()
+        )
+
+
+class Row:
+    """What is no dict, but makes one, as a row of the database."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def members(self) -> dict[str, Any]:
+        return {"at": self.at}
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(self.members().items())
+
+
+@given(VALUES)
+@settings(database=None)
+def test_what_is_written_is_read_again_the_same(value: Any) -> None:
+    try:
+        text = strict_json.dumps(value)
+    except TypeError:  # an integer of more than 64 bits
+        return
+    assert strict_json.loads(text) == value
+
+
+TIMES = st.datetimes(timezones=st.just(UTC)) | st.datetimes(timezones=st.just(UTC)).map(
+    lambda time: time.replace(microsecond=0)
+)
+
+
+@given(st.lists(TIMES, min_size=2, max_size=8))
+@settings(database=None)
+def test_times_sort_as_their_texts_do(times: list[datetime]) -> None:
+    texts = strict_json.loads(strict_json.dumps(times))
+    assert sorted(texts) == [text for _, text in sorted(zip(times, texts, strict=True))]

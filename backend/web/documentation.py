@@ -28,6 +28,7 @@ _WHEN = {
     403: "The path's user is not the token's",
     404: "Absent, deleted or another user's: all the same",
     409: "It meets something that it may not do away with; or, with a key, the same request is still running",
+    410: "`since` is beyond your last change: the database was restored or began again. Read everything again",
     412: "`If-Match` names another version; `data` is the task as it now is",
     413: "The body is over 64 KiB",
     415: "The body is not `application/json` in UTF-8",
@@ -60,8 +61,8 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
     components = schema["components"]["schemas"]
     components["ProblemDetails"] = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
     for path in schema["paths"].values():
-        for method, operation in path.items():
             _body_is_no_null(operation)
+        for method, operation in path.items():
             if method != "get" and operation.get("security"):
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
             for status, response in operation["responses"].items():
@@ -69,7 +70,6 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
                     response["content"]["application/problem+json"] = {
                         "schema": {"$ref": "#/components/schemas/ProblemDetails"}
                     }
-    return schema
 
 
 def _body_is_no_null(operation: dict[str, Any]) -> None:
@@ -78,3 +78,4 @@ def _body_is_no_null(operation: dict[str, Any]) -> None:
         models = [model for model in content["schema"].get("anyOf", ()) if model != {"type": "null"}]
         if len(models) == 1:
             content["schema"] = models[0]
+    return schema

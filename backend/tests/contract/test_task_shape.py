@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -16,11 +17,13 @@ from tests.conftest import sql
 from tests.contract.wire import moment, send
 from tests.people import Person, token_for
 
+Meet = Callable[[str], Person]
+
 KEYS = [
     *("id", "user_id", "title", "description", "completed", "created_at", "updated_at"),
     *("uid", "version", "completed_at"),
 ]
-RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 # Unicode's property White_Space (PropList.txt), written out here so that the test has it from nowhere else.
 WHITE_SPACE = [
@@ -111,6 +114,59 @@ def test_a_time_is_shown_to_the_microsecond_the_database_keeps(ada: Person, data
         shown = ada.get(f"/{task['id']}").json()["data"]["created_at"]
         assert RFC_3339_UTC.fullmatch(shown)
         assert moment(shown) == at
+
+
+WHOLE = datetime(2026, 1, 12, 10, 0, 0, tzinfo=UTC)
+WHOLE_TEXT = "2026-01-12T10:00:00.000000Z"
+
+
+def test_a_whole_second_has_six_digits_too_wherever_it_is_shown(person: Meet, database_url: str) -> None:
+    dora = person("dora")
+    task, thrown = dora.has("Buy milk"), dora.has("Old")
+    dora.patch(f"/{task['id']}/complete")
+    dora.delete(thrown["id"])
+    times = "created_at = $1, updated_at = $1, completed_at = CASE WHEN completed THEN $1::timestamptz END"
+    sql(database_url, f"UPDATE tasks SET {times} WHERE id = $2", WHOLE, task["id"])
+    sql(database_url, f"UPDATE tasks SET {times}, deleted_at = $1 WHERE id = $2", WHOLE, thrown["id"])
+    sql(database_url, "UPDATE changes SET at = $1 WHERE user_id = $2", WHOLE, dora.id)
+    refused = dora.put(task["id"], {}, headers={"If-Match": '"0"'})
+    shown = [
+        dora.get(f"/{task['id']}").json()["data"],
+        *(dora.get(query).json()["data"][0] for query in ("", "?limit=1", "?filter=completed")),
+        refused.json()["data"],
+    ]
+    for one in shown:
+        assert [one[name] for name in ("created_at", "updated_at", "completed_at")] == [WHOLE_TEXT] * 3
+    [in_trash] = dora.request("GET", "/v1/trash").json()["data"]
+    assert [in_trash[name] for name in ("created_at", "updated_at", "deleted_at")] == [WHOLE_TEXT] * 3
+    logged = dora.request("GET", "/v1/changes").json()["data"]
+    assert {change["at"] for change in logged} == {WHOLE_TEXT}
+
+
+def test_a_whole_second_that_the_log_and_a_retry_keep_has_six_digits_too(person: Meet, database_url: str) -> None:
+    """A day in the future, at a whole second: the next change comes a microsecond after the last one."""
+    dora = person("dora")
+    task = dora.has("Buy milk")
+    before = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0) - timedelta(microseconds=1)
+    sql(database_url, "UPDATE change_counters SET at = $1 WHERE user_id = $2", before, dora.id)
+    whole = f"{before + timedelta(microseconds=1):%Y-%m-%dT%H:%M:%S}.000000Z"
+    replies = [
+        send(dora, "PATCH", f"/{task['id']}/complete", b'{"completed":true}', **{"Idempotency-Key": "key"})
+        for _ in range(2)
+    ]
+    assert "idempotency-replayed" in replies[1].headers
+    for reply in replies:
+        assert (reply.data["updated_at"], reply.data["completed_at"]) == (whole, whole)
+    change = dora.request("GET", "/v1/changes").json()["data"][-1]
+    assert (change["at"], change["fields"]["completed_at"]) == (whole, [None, whole])
+
+
+@pytest.mark.parametrize("text", ["2026-01-12T10:00:00Z", 'a "at":"2026-01-12T10:00:00Z"', "10:00:00Z"])
+def test_a_text_that_looks_like_a_time_stays_as_it_is(ada: Person, text: str) -> None:
+    task = ada.has(text, text)
+    assert (task["title"], task["description"]) == (text, text)
+    assert RFC_3339_UTC.fullmatch(task["created_at"])
+    assert ada.get().json()["data"][0] == task
 
 
 def test_columns_of_times_know_their_zone(ada: Person, database_url: str) -> None:
