@@ -303,14 +303,25 @@ class FieldProblem(BaseModel):
 
 class ErrorResponse(BaseModel):
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"error": "Task not found", "code": "NOT_FOUND", "detail": "Task not found"}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": "Task not found",
+                    "code": "NOT_FOUND",
+                    "detail": "Task not found",
+                    "message": "Task not found",
+                }
+            ]
+        }
     )
 
     error: str = Field(description="A sentence for a person")
     code: str = Field(description="A constant for a program")
     detail: str = Field(description="The same as `error`")
+    message: str = Field(description="The same as `error`")
     errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
     reason: str = Field(default_factory=str, description="401: why the token does not count")
+    hint: str = Field(default_factory=str, description="401: what a developer should look at")
     data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
 
 
@@ -324,6 +335,7 @@ class ProblemDetails(BaseModel):
     code: str = Field(description="A constant for a program")
     errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
     reason: str = Field(default_factory=str, description="401: why the token does not count")
+    hint: str = Field(default_factory=str, description="401: what a developer should look at")
     data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
 
 
