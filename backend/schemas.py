@@ -22,6 +22,15 @@ WHITE_SPACE = (
 )
 _FIRST_PAGE = {"offset": 0, "skip": 0, "page": 1}
 _BY_NUMBER = object()  # stands for the place of a page that is asked for by its number
+# The same and what else is invisible (Cf), of the first 65,536 characters: the inside of a class that ECMA-262 reads
+# with and without its flag `u`.
+_INVISIBLE = (
+    r"\t-\r \x85\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
+    r"\u205f-\u2064\u2066-\u206f\u3000\ufeff\ufff9-\ufffb"
+)
+_NOT_NUL = r"[^\u0000]*"
+_CURSOR = "[A-Za-z0-9_-]{43}"  # 32 bytes; web/cursors.py opens it
+_LARGEST_SEQ = 2**63 - 1
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _FILTER_OF_COMPLETED = {"true": "completed", "false": "pending"}
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -36,7 +45,7 @@ def _storable(name: str, text: str) -> None:
         raise _wrong(f"{name} must not contain U+0000 or unpaired surrogates")
 
 
-def _is_blank(text: str) -> bool:
+def is_blank(text: str) -> bool:
     return all(char in WHITE_SPACE or unicodedata.category(char) == "Cf" for char in text)
 
 
@@ -47,7 +56,7 @@ def _title(value: Any) -> str:
         raise _wrong("Title must be a string")
     _storable("Title", value)
     title = value.strip(WHITE_SPACE)
-    if _is_blank(title):
+    if is_blank(title):
         raise _wrong("Title is required")
     if len(title) > TITLE_MAX:
         raise _wrong(f"Title must be between 1 and {TITLE_MAX} characters")
@@ -95,7 +104,7 @@ def _limit(value: Any) -> int:
 def _since(value: Any) -> int:
     if value is _BY_NUMBER:
         raise _wrong("Pages are read with since, not offset")
-    if not (isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,18}", value) and int(value) < 2**63):
+    if not (isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,18}", value) and int(value) <= _LARGEST_SEQ):
         raise _wrong("Since must be an integer from 0 on")
     return int(value)
 
@@ -103,17 +112,25 @@ def _since(value: Any) -> int:
 def _cursor(value: Any) -> str:
     if value is _BY_NUMBER:
         raise _wrong("Pages are read with cursor, not offset")
-    if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-]{43}", value):  # 32 bytes; web/cursors.py opens it
+    if not isinstance(value, str) or not re.fullmatch(_CURSOR, value):
         raise _wrong("Cursor is not valid")
     return value
 
 
 # Their JSON schemas are written out: a validator of our own hides from pydantic what it lets pass.
-Title = Annotated[str, BeforeValidator(_title), Field(min_length=1, max_length=TITLE_MAX)]
+Title = Annotated[
+    str,
+    BeforeValidator(_title),
+    Field(
+        min_length=1,
+        max_length=TITLE_MAX,
+        json_schema_extra={"pattern": rf"^{_NOT_NUL}[^\u0000{_INVISIBLE}]{_NOT_NUL}$"},
+    ),
+]
 Description = Annotated[
     str | None,
     BeforeValidator(_description),
-    WithJsonSchema({"type": ["string", "null"], "maxLength": DESCRIPTION_MAX}),
+    WithJsonSchema({"type": ["string", "null"], "maxLength": DESCRIPTION_MAX, "pattern": f"^{_NOT_NUL}$"}),
 ]
 Completed = Annotated[bool, BeforeValidator(_completed)]
 Uid = Annotated[UUID | None, _uuid("Uid"), WithJsonSchema({"type": "string", "format": "uuid"})]
@@ -125,8 +142,10 @@ Limit = Annotated[
 PageLimit = Annotated[
     int, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
 ]
-Since = Annotated[int, BeforeValidator(_since), WithJsonSchema({"type": "integer", "minimum": 0})]
-Cursor = Annotated[str | None, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "minLength": 1})]
+Since = Annotated[
+    int, BeforeValidator(_since), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _LARGEST_SEQ})
+]
+Cursor = Annotated[str | None, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "pattern": f"^{_CURSOR}$"})]
 
 
 class Body(BaseModel):

@@ -10,9 +10,10 @@ from database import Database, get_database
 from keys import Keys, get_keys
 from schemas import Health, Ready
 from web.answers import Answer, to_json
+from web.documentation import errors
 from web.doors import PublicDoor
 
-router = APIRouter(tags=["system"], route_class=PublicDoor)
+router = APIRouter(tags=["system"], route_class=PublicDoor, responses=errors())
 
 HEALTHY = to_json({"status": "healthy"})
 

@@ -14,6 +14,12 @@ _VERSION = re.compile(rb'"(0|[1-9][0-9]{0,18})"')
 _QUOTED = re.compile(r'"((?:[!#-\[\]-~]|\\["\\])*)"')  # RFC 9651 section 3.3.3, without the space
 _VISIBLE = re.compile("[!-~]+")
 
+# The same for OpenAPI, as patterns that ECMA-262 and Python read alike.
+ENTITY_TAGS_SCHEMA = {
+    "anyOf": [{"type": "string", "enum": ["*"]}, {"type": "string", "pattern": f"^{_TAGS.pattern.decode()}$"}]
+}
+KEY_PATTERN = rf'^([!#-~][!-~]{{0,{KEY_MAX - 1}}}|"([!#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}")$'
+
 
 def values(scope: Scope, name: bytes) -> list[bytes]:
     """Every line of the field `name`; most requests have none."""
