@@ -94,11 +94,13 @@ class Unauthorized(ApiError):
 
     def public_hint(self) -> str:
         """What is wrong and what to look at: fixed texts, for the body. `hint` is for the log only."""
-        advice = ADVICE[self.reason]
         if not self.description:
-            return advice
+            return self.advice()
         end = "" if self.description.endswith("?") else "."
-        return f"{self.description[0].upper()}{self.description[1:]}{end} {advice}"
+        return f"{self.description[0].upper()}{self.description[1:]}{end} {self.advice()}"
+
+    def advice(self) -> str:
+        return ADVICE[self.reason]
 
 
 class Forbidden(ApiError):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import auth
-from errors import ADVICE, Unauthorized, Unavailable
+from errors import Unauthorized, Unavailable
 from keys import SHARED_ALGORITHM
 
 SHOWN_CLAIMS = ("sub", "iss", "aud", "iat", "nbf", "exp")
@@ -63,5 +63,4 @@ def _printable(value: Any) -> str:
 
 
 def _verdict(refusal: Unauthorized) -> str:
-    advice = ADVICE.get(refusal.reason, "")
-    return f"REFUSED   {refusal.reason}: {refusal.description}" + (f"\n          {advice}" if advice else "")
+    return f"REFUSED   {refusal.reason}: {refusal.description}\n          {refusal.advice()}"
