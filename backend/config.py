@@ -30,11 +30,19 @@ PUBLIC_SECRETS = frozenset(  # known to everybody, so worth nothing
 )
 DEFAULT_FRONTEND = "http://localhost:3000"  # also .env.example's
 MOST_REQUESTS_PER_MINUTE = 1_000_000
-_EXAMPLES = {"AUTH_JWKS_URL": "a URL like https://app.example.com/api/auth/jwks"}
+_EXAMPLES = {
+    "AUTH_JWKS_URL": "a URL like https://app.example.com/api/auth/jwks",
+    "CORS_ORIGINS": "origins like https://app.example.com, http://localhost:3000 or capacitor://localhost",
+}
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^\s?#@]*)?", re.I
 )
+# Origins of apps and browser extensions: they have no default port, and their host is compared letter by letter.
+_APP_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)(?P<rest>://[a-z0-9._~-]+(?::(?P<port>[0-9]{1,5}))?)(?P<path>/[^\s?#@]*)?", re.I
+)
+_NO_APPS = frozenset({"http", "https", "ws", "wss", "ftp", "file"})  # of http and https there is more to check
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -151,7 +159,7 @@ class Settings(BaseSettings):
         if self.cors_origins is None:
             return frozenset({self.origin})
         origins = [part.strip() for part in self.cors_origins.split(",")]
-        return frozenset(_origin("CORS_ORIGINS", origin) for origin in origins if origin)
+        return frozenset(_cors_origin(origin) for origin in origins if origin)
 
     @cached_property
     def requests_per_minute(self) -> int | None:
@@ -199,11 +207,26 @@ def _origin(variable: str, url: str) -> str:
         raise SettingError(f"{variable} must be {wanted}.")
     scheme, host, port, path = found["scheme"].lower(), found["host"].lower(), found["port"], found["path"]
     origin = f"{scheme}://{host}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
-    if variable == "CORS_ORIGINS" and path == "/":
-        log.warning("CORS_ORIGINS: ignoring the trailing slash of %s/", origin)
-    elif variable == "CORS_ORIGINS" and path:
-        raise SettingError(f"CORS_ORIGINS has a path behind {origin}; an origin has none.")
+    if variable == "CORS_ORIGINS":
+        _refuse_path(origin, path)
     return origin
+
+
+def _cors_origin(text: str) -> str:
+    """As a browser sends it: of a website, or of an app or an extension (`capacitor://localhost`)."""
+    found = _APP_ORIGIN.fullmatch(text)
+    if found is None or found["scheme"].lower() in _NO_APPS or int(found["port"] or 0) > 65535:
+        return _origin("CORS_ORIGINS", text)
+    origin = found["scheme"].lower() + found["rest"]
+    _refuse_path(origin, found["path"])
+    return origin
+
+
+def _refuse_path(origin: str, path: str | None) -> None:
+    if path == "/":
+        log.warning("CORS_ORIGINS: ignoring the trailing slash of %s/", origin)
+    elif path:
+        raise SettingError(f"CORS_ORIGINS has a path behind {origin}; an origin has none.")
 
 
 def _is_host(name: str) -> bool:

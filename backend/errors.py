@@ -26,12 +26,13 @@ class ApiError(Exception):
         self.headers: dict[str, str] = dict(headers or {})
 
     def members(self) -> dict[str, Any]:
-        """What this error adds to the body beside `error`, `code` and `detail`."""
+        """What this error adds to the body beside the members that every error has."""
         return {}
 
     def body(self) -> dict[str, Any]:
+        """Clients written against FastAPI's default read `detail`, those against Express's habits `message`."""
         sentence = str(self)
-        return {"error": sentence, "code": self.code, "detail": sentence, **self.members()}
+        return {"error": sentence, "code": self.code, "detail": sentence, "message": sentence, **self.members()}
 
     def problem_details(self) -> dict[str, Any]:
         """The same as RFC 9457 `application/problem+json`."""
@@ -51,6 +52,27 @@ class Invalid(ApiError):
 
     def members(self) -> dict[str, Any]:
         return {"errors": [problem._asdict() for problem in self.problems]}
+
+
+ADVICE = {  # what to look at, by the reason of a 401: the same for every token, so nothing of a token is in it
+    "missing_token": "Send `Authorization: Bearer <token>` in one header. Cookies and query parameters are not read.",
+    "malformed_token": "Send the JWT of GET /api/auth/token, not the session token of the sign-in reply or the cookie.",
+    "unsupported_algorithm": "HS256 needs BETTER_AUTH_SECRET in the backend; else use Better Auth's own jwt() plugin.",
+    "unsupported_type": "This is another kind of token than an access token; use GET /api/auth/token.",
+    "unknown_key": "Is BETTER_AUTH_URL (or AUTH_JWKS_URL) the frontend that issued this token?",
+    "bad_signature": "Is BETTER_AUTH_SECRET the same on both sides, to the last character?",
+    "token_expired": 'Get a new one. If every one is expired: expirationTime of jwt() must be a text such as "15m".',
+    "token_not_yet_valid": "Compare the clocks of both machines.",
+    "wrong_issuer": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_ISSUER to what the token says.",
+    "wrong_audience": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_AUDIENCE to what the token says.",
+    "missing_subject": "The claim `sub` must be the user's id; `id`, `userId` and `email` are not read. "
+    "E-mail links and session cookies are signed alike but have no `sub`; use GET /api/auth/token.",
+}
+
+
+MILLISECONDS = (
+    'Divide by 1000: Math.floor(Date.now() / 1000) in JavaScript. expirationTime of jwt() must be a text such as "15m".'
+)
 
 
 class Unauthorized(ApiError):
@@ -73,7 +95,17 @@ class Unauthorized(ApiError):
         self.hint = hint or description  # for the log: may quote the token's header and origin, cleaned
 
     def members(self) -> dict[str, Any]:
-        return {"reason": self.reason}
+        return {"reason": self.reason, "hint": self.public_hint()}
+
+    def public_hint(self) -> str:
+        """What is wrong and what to look at: fixed texts, for the body. `hint` is for the log only."""
+        if not self.description:
+            return self.advice()
+        end = "" if self.description.endswith("?") else "."
+        return f"{self.description[0].upper()}{self.description[1:]}{end} {self.advice()}"
+
+    def advice(self) -> str:
+        return MILLISECONDS if "milliseconds" in self.description else ADVICE[self.reason]
 
 
 class Forbidden(ApiError):

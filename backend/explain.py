@@ -13,23 +13,6 @@ from keys import SHARED_ALGORITHM
 
 SHOWN_CLAIMS = ("sub", "iss", "aud", "iat", "nbf", "exp")
 
-ADVICE = {
-    "malformed_token": "Send the JWT of GET /api/auth/token, not the session token of the sign-in reply or the cookie.",
-    "unsupported_algorithm": "HS256 needs BETTER_AUTH_SECRET here; else use Better Auth's jwt() plugin as it is.",
-    "unsupported_type": "This is another kind of token than an access token; use GET /api/auth/token.",
-    "unknown_key": "Is BETTER_AUTH_URL (or AUTH_JWKS_URL) the frontend that issued this token?",
-    "bad_signature": "Is BETTER_AUTH_SECRET the same on both sides, to the last character?",
-    "token_expired": 'Get a new one. If every one is expired: expirationTime of jwt() must be a text such as "15m".',
-    "token_not_yet_valid": "Compare the clocks of both machines.",
-    "wrong_issuer": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_ISSUER to what the token says.",
-    "wrong_audience": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_AUDIENCE to what the token says.",
-    "missing_subject": "E-mail links and session cookies are signed alike but name no user; use GET /api/auth/token.",
-}
-
-MILLISECONDS = (
-    'Divide by 1000: Math.floor(Date.now() / 1000) in JavaScript. expirationTime of jwt() must be a text such as "15m".'
-)
-
 
 async def explain(token: bytes, verifier: auth.Verifier) -> AsyncIterator[str]:
     """What the token says of itself, then the verdict, then what to do."""
@@ -84,5 +67,4 @@ def _printable(value: Any) -> str:
 
 
 def _verdict(refusal: Unauthorized) -> str:
-    advice = MILLISECONDS if "milliseconds" in refusal.description else ADVICE.get(refusal.reason, "")
-    return f"REFUSED   {refusal.reason}: {refusal.description}" + (f"\n          {advice}" if advice else "")
+    return f"REFUSED   {refusal.reason}: {refusal.description}\n          {refusal.advice()}"

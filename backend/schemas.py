@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -20,7 +20,19 @@ WHITE_SPACE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
+_FIRST_PAGE = {"offset": 0, "skip": 0, "page": 1}
+_BY_NUMBER = object()  # stands for the place of a page that is asked for by its number
+# The same and what else is invisible (Cf), of the first 65,536 characters: the inside of a class that ECMA-262 reads
+# with and without its flag `u`.
+_INVISIBLE = (
+    r"\t-\r \x85\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
+    r"\u205f-\u2064\u2066-\u206f\u3000\ufeff\ufff9-\ufffb"
+)
+_NOT_NUL = r"[^\u0000]*"
+_CURSOR = "[A-Za-z0-9_-]{43}"  # 32 bytes; web/cursors.py opens it
+_LARGEST_SEQ = 2**63 - 1
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_FILTER_OF_COMPLETED = {"true": "completed", "false": "pending"}
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -33,7 +45,7 @@ def _storable(name: str, text: str) -> None:
         raise _wrong(f"{name} must not contain U+0000 or unpaired surrogates")
 
 
-def _is_blank(text: str) -> bool:
+def is_blank(text: str) -> bool:
     return all(char in WHITE_SPACE or unicodedata.category(char) == "Cf" for char in text)
 
 
@@ -44,7 +56,7 @@ def _title(value: Any) -> str:
         raise _wrong("Title must be a string")
     _storable("Title", value)
     title = value.strip(WHITE_SPACE)
-    if _is_blank(title):
+    if is_blank(title):
         raise _wrong("Title is required")
     if len(title) > TITLE_MAX:
         raise _wrong(f"Title must be between 1 and {TITLE_MAX} characters")
@@ -90,23 +102,35 @@ def _limit(value: Any) -> int:
 
 
 def _since(value: Any) -> int:
-    if not (isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,18}", value) and int(value) < 2**63):
+    if value is _BY_NUMBER:
+        raise _wrong("Pages are read with since, not offset")
+    if not (isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,18}", value) and int(value) <= _LARGEST_SEQ):
         raise _wrong("Since must be an integer from 0 on")
     return int(value)
 
 
 def _cursor(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_-]{43}", value):  # 32 bytes; web/cursors.py opens it
+    if value is _BY_NUMBER:
+        raise _wrong("Pages are read with cursor, not offset")
+    if not isinstance(value, str) or not re.fullmatch(_CURSOR, value):
         raise _wrong("Cursor is not valid")
     return value
 
 
 # Their JSON schemas are written out: a validator of our own hides from pydantic what it lets pass.
-Title = Annotated[str, BeforeValidator(_title), Field(min_length=1, max_length=TITLE_MAX)]
+Title = Annotated[
+    str,
+    BeforeValidator(_title),
+    Field(
+        min_length=1,
+        max_length=TITLE_MAX,
+        json_schema_extra={"pattern": rf"^{_NOT_NUL}[^\u0000{_INVISIBLE}]{_NOT_NUL}$"},
+    ),
+]
 Description = Annotated[
     str | None,
     BeforeValidator(_description),
-    WithJsonSchema({"type": ["string", "null"], "maxLength": DESCRIPTION_MAX}),
+    WithJsonSchema({"type": ["string", "null"], "maxLength": DESCRIPTION_MAX, "pattern": f"^{_NOT_NUL}$"}),
 ]
 Completed = Annotated[bool, BeforeValidator(_completed)]
 Uid = Annotated[UUID | None, _uuid("Uid"), WithJsonSchema({"type": "string", "format": "uuid"})]
@@ -118,8 +142,10 @@ Limit = Annotated[
 PageLimit = Annotated[
     int, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
 ]
-Since = Annotated[int, BeforeValidator(_since), WithJsonSchema({"type": "integer", "minimum": 0})]
-Cursor = Annotated[str | None, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "minLength": 1})]
+Since = Annotated[
+    int, BeforeValidator(_since), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _LARGEST_SEQ})
+]
+Cursor = Annotated[str | None, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "pattern": f"^{_CURSOR}$"})]
 
 
 class Body(BaseModel):
@@ -154,22 +180,49 @@ class TaskComplete(Body):
     completed: Completed = Field(default_factory=bool)
 
 
-class ListQuery(BaseModel):
+class Paged(BaseModel):
+    """A page is asked for by the place where the one before ended. `page=2` must not get page 1 again, with a 200."""
+
+    place: ClassVar[str] = "cursor"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_page_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
+        beyond_first = any(name in values and _exceeds(values[name], first) for name, first in _FIRST_PAGE.items())
+        return {**values, cls.place: _BY_NUMBER} if beyond_first else values
+
+
+def _exceeds(value: Any, bound: int) -> bool:
+    """Whether it reads as a number above `bound`; a list stands for a parameter that was given twice."""
+    if isinstance(value, list):
+        return any(_exceeds(one, bound) for one in value)
+    try:
+        return float(value) > bound
+    except ValueError:
+        return False
+
+
+class ListQuery(Paged):
     """With `limit`, the answer is a page and carries `next_cursor`."""
 
-    filter: Filter = Field(default="all", description="In any case of letters")
-    status: Filter = Field(default_factory=lambda: "all", description="An alias of `filter`; give only one of them")
+    filter: Filter = Field(
+        default="all",
+        description="In upper or lower case. `status=…` is the same, and `completed=true` or `completed=false`; "
+        "give only one of them.",
+    )
     limit: Limit = None
     cursor: Cursor = Field(default=None, description="`next_cursor` of the page before")
 
     @model_validator(mode="before")
     @classmethod
-    def _status_is_filter(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if "status" not in values:
+    def _one_filter(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """They are no fields: OpenAPI cannot say that of three parameters only one may be given."""
+        given = [values[name] for name in ("filter", "status") if name in values]
+        if "completed" in values:
+            given.append(_FILTER_OF_COMPLETED.get(str(values["completed"]).lower()))
+        if not given:
             return values
-        status = values["status"]
-        given = {name: value for name, value in values.items() if name != "status"}
-        return {**given, "filter": [given["filter"], status] if "filter" in given else status}
+        return {**values, "filter": given[0] if len(given) == 1 else given}
 
 
 class Task(BaseModel):
@@ -217,7 +270,7 @@ class TaskListResponse(BaseModel):
     )
 
 
-class PageQuery(BaseModel):
+class PageQuery(Paged):
     limit: PageLimit = 100
     cursor: Cursor = Field(default=None, description="`next_cursor` of the page before")
 
@@ -267,7 +320,9 @@ class Change(BaseModel):
     fields: dict[str, tuple[Any, Any]] = Field(description="What differs: `{name: [old, new]}`")
 
 
-class ChangesQuery(BaseModel):
+class ChangesQuery(Paged):
+    place: ClassVar[str] = "since"
+
     since: Since = Field(default=0, description="`next_since` of the page before")
     limit: PageLimit = 100
 
@@ -303,14 +358,25 @@ class FieldProblem(BaseModel):
 
 class ErrorResponse(BaseModel):
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"error": "Task not found", "code": "NOT_FOUND", "detail": "Task not found"}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": "Task not found",
+                    "code": "NOT_FOUND",
+                    "detail": "Task not found",
+                    "message": "Task not found",
+                }
+            ]
+        }
     )
 
     error: str = Field(description="A sentence for a person")
     code: str = Field(description="A constant for a program")
     detail: str = Field(description="The same as `error`")
+    message: str = Field(description="The same as `error`")
     errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
     reason: str = Field(default_factory=str, description="401: why the token does not count")
+    hint: str = Field(default_factory=str, description="401: what a developer should look at")
     data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
 
 
@@ -324,6 +390,7 @@ class ProblemDetails(BaseModel):
     code: str = Field(description="A constant for a program")
     errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
     reason: str = Field(default_factory=str, description="401: why the token does not count")
+    hint: str = Field(default_factory=str, description="401: what a developer should look at")
     data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
 
 

@@ -84,13 +84,16 @@ def _assets() -> dict[str, Resource]:
 
 
 def _path(name: str, asset: Resource) -> str:
-    """It changes with the bytes, so that a browser may keep them for a year."""
-    return f"/static/{Path(name).stem}.{asset.digest}{Path(name).suffix}"
+    """Of `name`, below the root. It changes with the bytes, so that a browser may keep them for a year."""
+    return f"static/{Path(name).stem}.{asset.digest}{Path(name).suffix}"
 
 
 NAMED = _assets()
-ASSETS = {_path(name, asset): asset for name, asset in NAMED.items()}
+ASSETS = {f"/{_path(name, asset)}": asset for name, asset in NAMED.items()}
 PATHS = {re.sub("[.-]", "_", name): _path(name, asset) for name, asset in NAMED.items()}  # $home_css in a template
+
+# Links are relative, because only a proxy knows the prefix that it strips: $root in a template leads from the page up.
+BESIDE, BELOW = "./", "../"  # for /docs and for /docs/
 
 
 class Pages(NamedTuple):
@@ -98,6 +101,7 @@ class Pages(NamedTuple):
 
     openapi: Resource
     docs: Resource
+    docs_below: Resource  # the same at `/docs/`
     home: Resource
     directions: Resource  # the home of programs
 
@@ -118,17 +122,21 @@ def render(app: FastAPI) -> Pages:
     return Pages(
         openapi=Resource(dumps(document), JSON, REVALIDATE),
         docs=Resource(_page("docs.html", info), HTML, REVALIDATE, PAGE_HEADERS),
+        docs_below=Resource(_page("docs.html", info, BELOW), HTML, REVALIDATE, PAGE_HEADERS),
         home=Resource(
-            _page("home.html", info, endpoints=_endpoints(document)), HTML, REVALIDATE, [*PAGE_HEADERS, by_accept]
+            _page("home.html", info, BESIDE, endpoints=_endpoints(document)),
+            HTML,
+            REVALIDATE,
+            [*PAGE_HEADERS, by_accept],
         ),
         directions=Resource(dumps(directions), JSON, REVALIDATE, [by_accept]),
     )
 
 
-def _page(name: str, info: dict[str, Any], **markup: str) -> bytes:
+def _page(name: str, info: dict[str, Any], root: str = BESIDE, **markup: str) -> bytes:
     about = {key: escape(info.get(key) or "") for key in ("title", "version", "summary")}
     template = Template((STATIC / name).read_text(encoding="utf-8"))
-    return template.substitute(PATHS, **about, **markup).encode()
+    return template.substitute(PATHS, root=root, **about, **markup).encode()
 
 
 def _endpoints(document: dict[str, Any]) -> str:
@@ -137,7 +145,7 @@ def _endpoints(document: dict[str, Any]) -> str:
         _ROW.substitute(
             method=escape(method.upper()),
             path=escape(path).replace("/", "/<wbr>"),
-            link=f"/docs#/{quote(operation.get('tags', ['default'])[0])}/{quote(operation['operationId'])}",
+            link=f"{BESIDE}docs#/{quote(operation.get('tags', ['default'])[0])}/{quote(operation['operationId'])}",
             summary=escape(operation.get("summary", "")),
         )
         for path, operations in document["paths"].items()
@@ -160,8 +168,14 @@ def get_pages(request: HTTPConnection) -> Pages:
     return render(request.scope["app"])
 
 
+def get_docs_page(request: HTTPConnection) -> Resource:
+    pages = get_pages(request)
+    return pages.docs_below if request.scope["path"].endswith("/") else pages.docs
+
+
 Sent = Annotated[SentHeaders, Depends(get_sent_headers)]
 Rendered = Annotated[Pages, Depends(get_pages)]
+DocsPage = Annotated[Resource, Depends(get_docs_page)]
 
 
 @router.get("/", response_model=None)
@@ -172,9 +186,9 @@ async def home(sent: Sent, pages: Rendered) -> Answer:
 
 
 @router.get("/docs", response_model=None)
-async def docs(sent: Sent, pages: Rendered) -> Answer:
+async def docs(sent: Sent, page: DocsPage) -> Answer:
     """Swagger UI."""
-    return pages.docs.reply(sent)
+    return page.reply(sent)
 
 
 @router.get("/openapi.json", response_model=None)

@@ -11,9 +11,10 @@ from keys import Keys, get_keys
 from schemas import Health, Ready
 from strict_json import dumps
 from web.answers import Answer
+from web.documentation import errors
 from web.doors import PublicDoor
 
-router = APIRouter(tags=["system"], route_class=PublicDoor)
+router = APIRouter(tags=["system"], route_class=PublicDoor, responses=errors())
 
 HEALTHY = dumps({"status": "healthy"})
 

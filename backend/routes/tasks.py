@@ -11,11 +11,11 @@ import changes
 import tasks
 from schemas import ListQuery, TaskComplete, TaskCreate, TaskDeleted, TaskListResponse, TaskResponse, TaskUpdate
 from web.answers import Answer, Streamed, answer, at, one, streamed, unchanged
-from web.documentation import BEARER, GUARDED, NOT_MODIFIED, errors, owner
+from web.documentation import BEARER, GUARDED, LOCATED, NOT_MODIFIED, errors, owner
 from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
 from web.fields import entity_tag, is_known, task_tag
 
-EXISTS = {"model": TaskResponse, "description": "There is a task with this `uid`: here it is, as it now is"}
+EXISTS = {**LOCATED, "model": TaskResponse, "description": "There is a task with this `uid`: here it is, as it now is"}
 
 router = APIRouter(
     prefix="/api/{user_id}/tasks",
@@ -57,7 +57,7 @@ async def list_tasks(
     operation_id="create_task",
     status_code=201,
     response_model=TaskResponse,
-    responses={200: EXISTS, **errors(400, *GUARDED, 413, 415)},
+    responses={200: EXISTS, 201: LOCATED, **errors(400, *GUARDED, 413, 415)},
 )
 async def create_task(db: Db, body: TaskCreate, if_match: IfMatch = None) -> Answer:
     """With a `uid` of your choice, sending it again is safe: 200 with the task that has it, as it now is."""

@@ -11,7 +11,7 @@ import tasks
 import trash
 from schemas import PageQuery, TaskDeleted, TaskResponse, TrashResponse
 from web.answers import Answer, answer, at, one, unchanged
-from web.documentation import BEARER, GUARDED, NOT_MODIFIED, errors
+from web.documentation import BEARER, GUARDED, LOCATED, NOT_MODIFIED, errors
 from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
 from web.fields import entity_tag, is_known
 
@@ -44,7 +44,7 @@ async def list_trash(
     "/{task_id}/restore",
     operation_id="restore_task",
     response_model=TaskResponse,
-    responses=errors(400, 404, *GUARDED, 413),
+    responses={200: LOCATED, **errors(400, 404, *GUARDED, 413)},
 )
 async def restore_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
     """Takes it out of the trash, as it was."""

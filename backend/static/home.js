@@ -1,6 +1,7 @@
 // The commands name the address this page was opened under; the status is asked of the server itself.
 "use strict";
 
+const root = new URL("..", document.currentScript.src); // with the prefix, where a proxy strips one
 const statusPill = document.getElementById("status");
 const statusText = document.getElementById("status-text");
 
@@ -11,7 +12,7 @@ function show(state, sentence) {
 
 async function refreshStatus() {
   try {
-    const answer = await fetch("/ready", { cache: "no-store" });
+    const answer = await fetch(new URL("ready", root), { cache: "no-store" });
     if (answer.ok) return show("ready", "Ready");
     const { checks = {} } = await answer.json();
     const failing = Object.keys(checks).filter((name) => !checks[name].ok);
@@ -34,7 +35,7 @@ function addCopyButton(block) {
   block.append(button);
 }
 
-for (const origin of document.querySelectorAll(".origin")) origin.textContent = location.origin;
+for (const origin of document.querySelectorAll(".origin")) origin.textContent = root.href.replace(/\/$/, "");
 if (navigator.clipboard) document.querySelectorAll(".code").forEach(addCopyButton); // only https and localhost have it
 
 // On return to the page, not by the clock: asking the database every minute would keep it from ever sleeping.

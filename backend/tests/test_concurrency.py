@@ -232,7 +232,7 @@ def test_a_commit_that_fails_is_no_success(pair: Pair, ada: Person, bob: Person)
     generic = "Something went wrong on our side"
     for operation, answer in answers.items():
         assert answer.status_code == 500, operation
-        assert answer.json() == {"error": generic, "code": "SERVER_ERROR", "detail": generic}
+        assert answer.json() == {"error": generic, "code": "SERVER_ERROR", "detail": generic, "message": generic}
     assert (read.status_code, read.json()["data"]) == (200, [task])
     assert "the books do not balance" in pair.servers[0].printed()  # the cause is in the log
     assert ada.post({"title": "Stored"}).status_code == 201

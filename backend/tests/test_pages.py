@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -67,10 +68,11 @@ def ask(app: FastAPI) -> Ask:
 
 
 class Markup(HTMLParser):
-    """Elements with their attributes, and the text inside of `script` and `style`."""
+    """Elements with their attributes, and the text inside of `script` and `style`; links as from the page at `path`."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, html: str, path: str = "/") -> None:
         super().__init__()
+        self.path = path
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.inline = ""
         self.feed(html)
@@ -82,18 +84,23 @@ class Markup(HTMLParser):
         if self.elements and self.elements[-1][0] in ("script", "style"):
             self.inline += data.strip()
 
-    def links(self) -> list[str]:
+    def written(self) -> list[str]:
         return [text for _, own in self.elements for name, text in own.items() if name in ("href", "src") and text]
+
+    def links(self) -> list[str]:
+        return [urljoin(self.path, link) for link in self.written()]
 
     def loaded(self) -> list[str]:
         """The addresses that the browser fetches by itself."""
         return [
-            own.get("src") or own.get("href") or "" for tag, own in self.elements if tag in ("link", "script", "img")
+            urljoin(self.path, own.get("src") or own.get("href") or "")
+            for tag, own in self.elements
+            if tag in ("link", "script", "img")
         ]
 
 
 def assets(ask: Ask) -> dict[str, httpx.Response]:
-    paths = {path for page in PAGES for path in Markup(ask(page, accept=BROWSER).text).loaded()}
+    paths = {path for page in PAGES for path in Markup(ask(page, accept=BROWSER).text, page).loaded()}
     return {path: ask(path) for path in paths}
 
 
@@ -101,8 +108,8 @@ def assets(ask: Ask) -> dict[str, httpx.Response]:
 def test_a_page_names_no_other_host(ask: Ask, page: str) -> None:
     markup = Markup(ask(page, accept=BROWSER).text)
     assert markup.loaded()
-    for link in markup.links():
-        assert re.match(r"/(?!/)", link), link
+    for link in markup.written():
+        assert re.match(r"\./(?!/)", link), link
     assert ("link", "icon") in [(tag, own.get("rel")) for tag, own in markup.elements]  # else /favicon.ico is asked for
 
 
@@ -129,7 +136,8 @@ def test_swagger_ui_is_a_version_5_and_keeps_the_document_to_itself(ask: Ask) ->
     by_name = {re.sub(r"\.[0-9a-f]{16}\.", ".", path): answer.text for path, answer in assets(ask).items()}
     assert re.search(r'PACKAGE_VERSION:"5\.[0-9.]+"', by_name["/static/swagger-ui-bundle.js"])
     settings = dict(re.findall(r"^  (\w+): ([^,\n]+),", by_name["/static/docs.js"], re.MULTILINE))
-    assert settings["url"] == '"/openapi.json"'
+    assert settings["url"] == "openapi"
+    assert 'const openapi = new URL("openapi.json", root)' in by_name["/static/docs.js"]
     assert settings["validatorUrl"] == "null"  # its default sends the document to another host
     for feature in ("deepLinking", "persistAuthorization", "tryItOutEnabled"):
         assert settings[feature] == "true"
@@ -272,4 +280,25 @@ def test_pages_are_only_read(ask: Ask, path: str) -> None:
 
 def test_a_trailing_slash_is_the_same_page(ask: Ask) -> None:
     with_slash = ask("/docs/")
-    assert (with_slash.status_code, with_slash.content) == (200, ask("/docs").content)
+    assert with_slash.status_code == 200
+    assert Markup(with_slash.text, "/docs/").links() == Markup(ask("/docs").text, "/docs").links()
+    assert with_slash.text.replace("../", "./") == ask("/docs").text
+
+
+@pytest.mark.parametrize("prefix", ["", "/todo", "/team/todo"])
+@pytest.mark.parametrize("page", ["/", "/docs", "/docs/"])
+def test_a_page_works_behind_a_proxy_that_strips_a_prefix(ask: Ask, prefix: str, page: str) -> None:
+    markup = Markup(ask(page, accept=BROWSER).text, f"https://example.com{prefix}{page}")
+    assert len(markup.loaded()) >= 4
+    for link in markup.links():
+        place = f"https://example.com{prefix}/"
+        assert link.startswith(place), link
+        path = "/" + link.removeprefix(place).partition("#")[0]
+        assert path in ("/health", "/ready") or ask(path).status_code == 200, link
+
+
+def test_scripts_ask_for_nothing_from_the_root_of_a_host(ask: Ask) -> None:
+    """A proxy may have stripped a prefix, so they start from where they were loaded, or from the page."""
+    for path, answer in assets(ask).items():
+        if re.match(r"/static/(home|docs)\..*js$", path):
+            assert not re.search(r"""["'`]/""", answer.text), path

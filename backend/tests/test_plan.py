@@ -161,7 +161,7 @@ def test_3_1_user_id_is_indexed(server: servers.Running, database_url: str) -> N
         ("TaskUpdate", set(), {"title", "description", "completed"}),
         ("TaskResponse", {"data", "message"}, set()),
         ("TaskListResponse", {"data", "message"}, {"next_cursor"}),
-        ("ErrorResponse", {"error", "code", "detail"}, {"errors", "reason", "data"}),
+        ("ErrorResponse", {"error", "code", "detail", "message"}, {"errors", "reason", "hint", "data"}),
     ],
 )
 def test_3_2_schemas_have_the_plans_fields(name: str, required: set[str], optional: set[str]) -> None:

@@ -219,7 +219,7 @@ def test_a_request_that_is_not_plain_http_gets_the_contracts_400_and_a_close(ser
     status, headers, body = parse(served.ask(NOT_HTTP[case]))
     failure = json.loads(body)
     assert (status, failure["code"]) == (400, "VALIDATION_ERROR")
-    assert failure["error"] == failure["detail"]
+    assert failure["error"] == failure["detail"] == failure["message"]
     assert headers["content-type"] == "application/json"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["connection"] == "close"

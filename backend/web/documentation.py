@@ -8,7 +8,7 @@ from fastapi import Path
 from fastapi.security import HTTPBearer
 
 from schemas import ErrorResponse, ProblemDetails
-from web.fields import KEY_MAX
+from web.fields import KEY_PATTERN
 
 BEARER = HTTPBearer(
     scheme_name="bearer",
@@ -46,8 +46,64 @@ IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     "description": "Sent again with the same key, the request is not done again: you get its first answer",
-    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "pattern": KEY_PATTERN},
 }
+
+
+_ETAG = {"type": "string", "pattern": '^"[!#-~]+"$'}
+_SECONDS = {"type": "integer", "minimum": 1}
+
+# The header fields of answers, without those of the transport, of CORS, and `Vary` and `X-Content-Type-Options`.
+HEADERS: dict[str, dict[str, Any]] = {
+    "RequestId": {
+        "description": "Yours, if you sent one; it is in the log",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    },
+    "CacheControl": {"required": True, "schema": {"type": "string"}},
+    "ETag": {
+        "description": "For `If-Match` and `If-None-Match`",
+        "required": True,
+        "schema": _ETAG,
+    },
+    "CurrentETag": {"description": "Of the task in `data`, if there is one", "schema": _ETAG},
+    "Location": {
+        "description": "The path of the task",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "Replayed": {
+        "description": "This is the first answer to a request with this `Idempotency-Key`, sent again",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Challenge": {
+        "description": "RFC 6750: `Bearer`, and what is wrong with the token that was sent",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^Bearer realm="todo"'},
+    },
+    "RetryAfter": {"description": "Seconds until it is worth trying again", "required": True, "schema": _SECONDS},
+    "RetryAfterRunning": {
+        "description": "Seconds, if the same request is still running",
+        "schema": _SECONDS,
+    },
+    "Allow": {"description": "405: the methods that the path answers", "schema": {"type": "string"}},
+}
+
+
+def _field(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/headers/{name}"}
+
+
+OF_EVERY_ANSWER = {"X-Request-Id": _field("RequestId"), "Cache-Control": _field("CacheControl")}
+OF_ERRORS = {
+    "401": {"WWW-Authenticate": _field("Challenge")},
+    "409": {"Retry-After": _field("RetryAfterRunning")},
+    "412": {"ETag": _field("CurrentETag")},
+    "429": {"Retry-After": _field("RetryAfter")},
+    "503": {"Retry-After": _field("RetryAfter")},
+    "default": {"Allow": _field("Allow")},
+}
+LOCATED: dict[str, Any] = {"headers": {"Location": _field("Location")}}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -57,19 +113,48 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def complete(schema: dict[str, Any]) -> dict[str, Any]:
-    """Add to FastAPI's document what it cannot know: every error may also be had as RFC 9457."""
-    components = schema["components"]["schemas"]
-    components["ProblemDetails"] = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+    """Add what FastAPI cannot know: header fields, and that every error may also be had as RFC 9457."""
+    schema["components"]["headers"] = HEADERS
+    _add_problem_details(schema["components"]["schemas"])
     for path in schema["paths"].values():
-            _body_is_no_null(operation)
         for method, operation in path.items():
-            if method != "get" and operation.get("security"):
+            _body_is_no_null(operation)
+            writes = method != "get" and bool(operation.get("security"))
+            if writes:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
             for status, response in operation["responses"].items():
-                if status.startswith(("4", "5", "d")):
-                    response["content"]["application/problem+json"] = {
-                        "schema": {"$ref": "#/components/schemas/ProblemDetails"}
-                    }
+                _add_problem_json(response)
+                response["headers"] = {**OF_EVERY_ANSWER, **response.get("headers", {}), **OF_ERRORS.get(status, {})}
+                if status == "304" or (status.startswith("2") and _has_etag(operation, response)):
+                    response["headers"]["ETag"] = _field("ETag")
+                if status.startswith("2") and writes:
+                    response["headers"]["Idempotency-Replayed"] = _field("Replayed")
+    return schema
+
+
+def _add_problem_details(schemas: dict[str, Any]) -> None:
+    """With the schemas that it names beside it: inside of it they would become types of their own."""
+    problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update({name: named for name, named in problem.pop("$defs").items() if name not in schemas})
+    schemas["ProblemDetails"] = problem
+
+
+def _add_problem_json(response: dict[str, Any]) -> None:
+    content = response.get("content", {})
+    if _reference(content) == "ErrorResponse":
+        content["application/problem+json"] = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+
+
+def _has_etag(operation: dict[str, Any], response: dict[str, Any]) -> bool:
+    """An answer of one task has one, and so has what can be asked for with `If-None-Match`."""
+    conditional = any(parameter["name"] == "If-None-Match" for parameter in operation.get("parameters", ()))
+    return conditional or _reference(response.get("content", {})) == "TaskResponse"
+
+
+def _reference(content: dict[str, Any]) -> str:
+    """`Task` of a content whose schema is `#/components/schemas/Task`."""
+    reference: str = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+    return reference.rpartition("/")[2]
 
 
 def _body_is_no_null(operation: dict[str, Any]) -> None:
@@ -78,4 +163,3 @@ def _body_is_no_null(operation: dict[str, Any]) -> None:
         models = [model for model in content["schema"].get("anyOf", ()) if model != {"type": "null"}]
         if len(models) == 1:
             content["schema"] = models[0]
-    return schema

@@ -44,13 +44,13 @@ TaskId = Annotated[int, Path(ge=1, le=2**63 - 1, description="A canonical decima
 Seq = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of a change")]
 IfMatch = Annotated[
     Versions,
-    WithJsonSchema({"type": "string"}),
+    WithJsonSchema(fields.ENTITY_TAGS_SCHEMA),
     Header(alias="If-Match", description="`ETag`s: write only if the task is still at one of them, else 412"),
     Field(b"if-match", fields.if_match),
 ]
 IfNoneMatch = Annotated[
     list[bytes] | None,
-    WithJsonSchema({"type": "string"}),
+    WithJsonSchema(fields.ENTITY_TAGS_SCHEMA),
     Header(alias="If-None-Match", description="`ETag`s of what you have: 304 if it is still so"),
     Field(b"if-none-match", lambda lines, _: fields.if_none_match(lines)),
 ]

@@ -26,6 +26,12 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
 _BEYOND = 2**63  # what no bigint of the database holds
 
+# The same for OpenAPI, as patterns that ECMA-262 and Python read alike.
+ENTITY_TAGS_SCHEMA = {
+    "anyOf": [{"type": "string", "enum": ["*"]}, {"type": "string", "pattern": f"^{_TAGS.pattern.decode()}$"}]
+}
+KEY_PATTERN = rf'^([!#-~][!-~]{{0,{KEY_MAX - 1}}}|"([!#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}")$'
+
 
 def values(scope: Scope, name: bytes) -> list[bytes]:
     """Every line of the field `name`; most requests have none."""

@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import ApiError, MethodNotAllowed, ServerError, SettingError
 from web import bodies
-from web.answers import Answer, Headers, failure
+from web.answers import Answer, failure
 from web.doors import Door
+from web.origins import Origins
 from web.paths import segments
 
 log = logging.getLogger("todo.web")
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-EXPOSED = b"ETag, Idempotency-Replayed, Location, Retry-After, WWW-Authenticate, X-Request-Id"
 PREFLIGHT_MAX_AGE_SECONDS = 600
 NO_STORE = (b"cache-control", b"no-store")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -41,7 +41,7 @@ class Front:
         self.doors: dict[int, list[Door]] = {}  # by the number of their segments
         for door in doors:
             self.doors.setdefault(len(door.template), []).append(door)
-        self.cors = {origin.encode(): _cors(origin.encode()) for origin in origins}
+        self.origins = Origins(origins)
         self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,8 +60,8 @@ class Front:
             (b"vary", b"Origin"),
         ]
         origin = headers.get(b"origin")
-        if origin in self.cors:
-            common += self.cors[origin]
+        if origin is not None:
+            common += self.origins.fields_for(origin, headers)
         status = 0
 
         async def send_all(message: Message) -> None:
@@ -115,7 +115,7 @@ class Front:
         """204 with what is allowed. Another origin gets no permission, and so its browser refuses."""
         reply = Answer(204, b"")
         reply.headers = []
-        if origin in self.cors:
+        if origin in self.origins:
             asked = scope["headers_by_name"].get(b"access-control-request-headers", b"")
             reply.headers = [
                 (b"access-control-allow-methods", ", ".join(METHODS).encode()),
@@ -123,14 +123,6 @@ class Front:
                 (b"access-control-max-age", b"%d" % PREFLIGHT_MAX_AGE_SECONDS),
             ]
         return reply
-
-
-def _cors(origin: bytes) -> Headers:
-    return [
-        (b"access-control-allow-origin", origin),
-        (b"access-control-allow-credentials", b"true"),
-        (b"access-control-expose-headers", EXPOSED),
-    ]
 
 
 def _in_one_line(send: Send) -> Send:

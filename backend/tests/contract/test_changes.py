@@ -249,12 +249,16 @@ def test_a_conflict_names_the_fields_and_nothing_is_done(person: Meet) -> None:
     made = changes(dora)
     for reply in (undo(dora, 2), undo(dora, 1), undo_group(dora, made[1]["group"])):
         body = reply.json()
-        assert (reply.status, list(body), body["code"]) == (409, ["error", "code", "detail", "errors"], "UNDO_CONFLICT")
+        assert (reply.status, list(body), body["code"]) == (
+            409,
+            ["error", "code", "detail", "message", "errors"],
+            "UNDO_CONFLICT",
+        )
         assert body["errors"] == [
             {"field": "description", "message": "Description was changed since"},
             {"field": "title", "message": "Title was changed since"},
         ]
-        assert body["error"] == body["detail"]
+        assert body["error"] == body["detail"] == body["message"]
         assert body["error"] == "Description was changed since, Title was changed since; undoing this would lose that"
     assert changes(dora) == made
     assert dora.get(f"/{task['id']}").json()["data"] == newer
@@ -268,7 +272,11 @@ def test_what_was_deleted_for_good_is_a_conflict_without_fields(person: Meet) ->
     made = changes(dora)
     for reply in (undo(dora, 1), undo(dora, 2), undo(dora, 3), undo_group(dora, made[2]["group"])):
         body = reply.json()
-        assert (reply.status, list(body), body["code"]) == (409, ["error", "code", "detail"], "UNDO_CONFLICT")
+        assert (reply.status, list(body), body["code"]) == (
+            409,
+            ["error", "code", "detail", "message"],
+            "UNDO_CONFLICT",
+        )
         assert body["error"] == "The task was deleted for good, so this cannot be undone"
     assert changes(dora) == made
 

@@ -251,7 +251,11 @@ def test_an_absent_or_foreign_task_is_404_whatever_the_condition(
         for condition in [*CONDITIONS, tag(hers)]
     ]
     assert {(reply.status, reply.body, "etag" in reply.headers) for reply in replies} == {
-        (404, b'{"error":"Task not found","code":"NOT_FOUND","detail":"Task not found"}', False)
+        (
+            404,
+            b'{"error":"Task not found","code":"NOT_FOUND","detail":"Task not found","message":"Task not found"}',
+            False,
+        )
     }
     assert is_as_it_was(ada, hers)
 

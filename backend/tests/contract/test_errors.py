@@ -7,12 +7,14 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import jwt
 import pytest
 
 from tests import servers
 from tests.contract.conftest import BURST, at_work
 from tests.contract.wire import JSON, ORIGIN, Reply, ask, say, stream
-from tests.people import Person, token_for
+from tests.people import SECRET, Person, token_for
+from tests.signers import Signer
 
 PROBLEM = "application/problem+json"
 TITLE = b'{"title":"a"}'
@@ -195,8 +197,8 @@ def test_every_way_to_fail_has_one_envelope(failure: Failure, urls: dict[str, st
         assert "X-Request-Id" in reply.headers["access-control-expose-headers"]
     assert reply.headers["content-type"] == "application/json"
     if failure.method != "HEAD":
-        check_body(failure, reply.json(), ["error", "code", "detail"])
-        assert reply.json()["detail"] == reply.json()["error"]
+        check_body(failure, reply.json(), ["error", "code", "detail", "message"])
+        assert reply.json()["detail"] == reply.json()["message"] == reply.json()["error"]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
@@ -233,7 +235,7 @@ def check_headers(failure: Failure, reply: Reply) -> None:
 
 def check_body(failure: Failure, body: dict[str, Any], common: list[str]) -> None:
     about_fields = failure.status == 400 and not failure.head
-    own = ["errors"] if about_fields else {401: ["reason"], 412: ["data"]}.get(failure.status, [])
+    own = ["errors"] if about_fields else {401: ["reason", "hint"], 412: ["data"]}.get(failure.status, [])
     assert list(body) == common + own
     assert body["code"] == CODES[failure.status]
     sentence = body["detail"]
@@ -242,8 +244,8 @@ def check_body(failure: Failure, body: dict[str, Any], common: list[str]) -> Non
     if about_fields:
         assert [list(problem) for problem in body["errors"]] == [["field", "message"]] * len(body["errors"])
         assert body["errors"][0]["message"] == sentence
-    if own == ["reason"]:
-        assert type(body["reason"]) is str
+    if failure.status == 401:
+        assert {type(body[name]) for name in own} == {str}
 
 
 def test_problem_json_that_is_refused_is_not_sent(ada: Person) -> None:
@@ -265,6 +267,46 @@ def test_a_401_has_a_reason_and_a_challenge(ada: Person) -> None:
     assert forged.headers["www-authenticate"].startswith(
         'Bearer realm="todo", error="invalid_token", error_description="'
     )
+
+
+CANARY = "canary"  # stands in every place of a token whose value could be repeated
+STRANGER = Signer("EdDSA", CANARY)
+LATER = int(time.time()) + 3600
+
+
+def sign(claims: dict[str, str]) -> str:
+    return jwt.encode(claims, SECRET, algorithm="HS256")
+
+
+BAD_TOKENS = {
+    "no header": (None, "missing_token", "Authorization: Bearer"),
+    "another scheme": ("Basic Y2FuYXJ5OmNhbmFyeQ==", "missing_token", "Authorization: Bearer"),
+    "session token": (f"Bearer {CANARY}.{CANARY}", "malformed_token", "GET /api/auth/token"),
+    "exp is a text": (f"Bearer {sign({'exp': CANARY})}", "malformed_token", "Exp is not a number"),
+    "unsecured": (f"Bearer {STRANGER.token(CANARY, {'alg': 'none'})}", "unsupported_algorithm", "BETTER_AUTH_SECRET"),
+    "typ": (f"Bearer {STRANGER.token(CANARY, {'typ': CANARY})}", "unsupported_type", "GET /api/auth/token"),
+    "another secret": (f"Bearer {token_for(CANARY, 'x' * 32)}", "bad_signature", "the same on both sides"),
+    "exp": (f"Bearer {token_for(CANARY, exp=1)}", "token_expired", "Get a new one"),
+    "nbf": (f"Bearer {token_for(CANARY, nbf=LATER)}", "token_not_yet_valid", "clocks"),
+    "iss": (f"Bearer {token_for(CANARY, iss=CANARY)}", "wrong_issuer", "BETTER_AUTH_URL"),
+    "aud": (f"Bearer {token_for(CANARY, aud=[CANARY])}", "wrong_audience", "AUTH_AUDIENCE"),
+    "id": (f"Bearer {sign({'id': CANARY})}", "missing_subject", "The claim `sub`"),
+    "userId": (f"Bearer {sign({'userId': CANARY, 'email': CANARY})}", "missing_subject", "`userId`"),
+    "empty sub": (f"Bearer {token_for('', name=CANARY)}", "missing_subject", "The claim `sub`"),
+}
+
+
+@pytest.mark.parametrize(("authorization", "reason", "advice"), BAD_TOKENS.values(), ids=BAD_TOKENS)
+def test_a_401_says_in_its_body_what_to_look_at_and_repeats_nothing_of_the_token(
+    ada: Person, authorization: str | None, reason: str, advice: str
+) -> None:
+    token = {"Authorization": authorization} if authorization else {}
+    for accept in ("application/json", PROBLEM):
+        reply = ask(str(ada.client.base_url), "GET", ada.tasks, None, {**token, "Accept": accept})
+        assert (reply.status, reply.json()["reason"]) == (401, reason)
+        assert advice in reply.json()["hint"]
+        assert CANARY.encode() not in reply.body
+        assert SECRET.encode() not in reply.body
 
 
 def test_a_403_says_access_denied_and_not_whether_anything_is_there(ada: Person, bob: Person) -> None:

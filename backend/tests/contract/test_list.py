@@ -85,6 +85,13 @@ def test_the_filter_and_its_alias_choose_in_any_case(carol: Person, name: str, w
     assert len(everything) == SEVERAL
 
 
+@pytest.mark.parametrize(("completed", "filter"), [("true", "completed"), ("false", "pending"), ("TRUE", "completed")])
+def test_completed_is_an_alias_of_the_filter(carol: Person, completed: str, filter: str) -> None:
+    assert found(carol, f"completed={completed}").data == found(carol, f"filter={filter}").data
+    cursor = found(carol, f"limit=3&completed={completed}").json()["next_cursor"]
+    assert found(carol, f"limit=3&filter={filter}&cursor={cursor}").status == 200
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -97,6 +104,8 @@ def test_the_filter_and_its_alias_choose_in_any_case(carol: Person, name: str, w
         ),
         *("filter=all,pending", "filter=pend%C4%B0ng", "filter=%00", "filter=null", "filter=1", "filter=&status=all"),
         *("filter=all&filter=all&filter=all", "filter=%FF", "filter[]=all&filter=done"),
+        *("completed=", "completed=1", "completed=yes", "completed=completed", "completed=null", "completed=%20true"),
+        *("completed=true&completed=true", "completed=true&filter=completed", "status=all&completed=false"),
     ],
 )
 def test_a_filter_given_twice_empty_or_unknown_is_400(carol: Person, query: str) -> None:
@@ -108,6 +117,28 @@ def test_a_filter_given_twice_empty_or_unknown_is_400(carol: Person, query: str)
 )
 def test_unknown_parameters_are_ignored(carol: Person, query: str) -> None:
     assert len(found(carol, query).data) == SEVERAL
+
+
+@pytest.mark.parametrize(
+    "pages", ["offset=1", "skip=20", "page=2", "offset=2.5", "skip=1e2", "page=%2B2", "page=1&page=2"]
+)
+def test_pages_by_number_are_refused_instead_of_answering_the_first_again(carol: Person, pages: str) -> None:
+    for query in (pages, f"limit=20&{pages}", f"filter=pending&{pages}&limit=5"):
+        assert refused(found(carol, query), "cursor", "Pages are read with cursor, not offset"), query
+    trash = ask(carol, "GET", f"/v1/trash?{pages}")
+    assert refused(trash, "cursor", "Pages are read with cursor, not offset")
+    changes = ask(carol, "GET", f"/v1/changes?limit=5&{pages}")
+    assert refused(changes, "since", "Pages are read with since, not offset")
+
+
+@pytest.mark.parametrize(
+    "pages", ["offset=0", "skip=0", "page=1", "page=0", "offset=-1", "offset=", "page=next", "page=nan", "skip[]=2"]
+)
+def test_a_page_number_that_means_the_first_is_ignored(carol: Person, pages: str) -> None:
+    assert len(found(carol, f"limit=20&{pages}").data) == 20
+    assert len(found(carol, pages).data) == SEVERAL
+    for path in ("/v1/trash", "/v1/changes"):
+        assert ask(carol, "GET", f"{path}?{pages}").status == 200
 
 
 def test_without_a_limit_everything_comes_and_no_cursor(person: Meet, database_url: str) -> None:

@@ -106,6 +106,8 @@ BAD = {
         *("*", "https://app.example.com, *", "app.example.com", "https://app.example.com/path", "null", "http://[::1"),
         *("https://app.example.com https://b.example.com", "http://localhost:port", "https://*.example.com"),
         *(f"https://ada:{CANARY}@app.example.com", f"https://app.example.com?key={CANARY}"),
+        *("capacitor://localhost/path", "tauri://", "chrome-extension://*", f"capacitor://ada:{CANARY}@localhost"),
+        *("capacitor:localhost", "capacitor://localhost:99999", "app://a b", "file:///", "ws://localhost:3000"),
     ],
     "AUTH_STRICT": ["maybe", "2"],
     "ENVIRONMENT": ["prod", "staging", "PRODUCTION ", "production,"],
@@ -280,6 +282,28 @@ def test_cors_origins_are_exactly_those_listed(load: Load, caplog: pytest.LogCap
     }
     assert settings.issuer == "https://frontend.example.com"
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("listed", "origin"),
+    [
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("tauri://localhost", "tauri://localhost"),
+        ("ionic://localhost", "ionic://localhost"),
+        ("Capacitor://localhost/", "capacitor://localhost"),
+        ("chrome-extension://abcdefghijklmnopabcdefghijklmnop", "chrome-extension://abcdefghijklmnopabcdefghijklmnop"),
+        ("safari-web-extension://0A1B2C3D-0000-4000-8000-0123456789AB",) * 2,
+        ("app://.", "app://."),
+        ("myapp+dev.1://host.example:8080", "myapp+dev.1://host.example:8080"),
+    ],
+)
+def test_the_origin_of_an_app_or_an_extension_is_taken_as_it_is(load: Load, listed: str, origin: str) -> None:
+    assert load(CORS_ORIGINS=f"http://localhost:3000, {listed}").allowed_origins == {"http://localhost:3000", origin}
+
+
+@pytest.mark.parametrize("variable", ["BETTER_AUTH_URL", "AUTH_JWKS_URL"])
+def test_what_is_fetched_is_on_the_web(load: Load, variable: str) -> None:
+    assert refusal(load, **{variable: "capacitor://localhost"}).startswith(variable)
 
 
 def test_a_trailing_slash_of_an_origin_is_forgiven_with_a_warning(load: Load, caplog: pytest.LogCaptureFixture) -> None:
