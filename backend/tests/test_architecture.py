@@ -27,7 +27,7 @@ LAYERS = [
     {"jwks", "pool"},
     {"models", "schemas"},
     {"dsn"},
-    {"allowance", "config", "logs", "strict_json"},
+    {"allowance", "config", "logs", "streams", "strict_json"},
     {"errors", "embedded"},
 ]
 LEVEL = {name: -depth for depth, names in enumerate(LAYERS) for name in names}
