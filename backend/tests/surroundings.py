@@ -104,7 +104,8 @@ def mounted(name: str, command: str, **more: str) -> Surrounding:
 
 EXFAT = (
     "truncate -s 300M disk && mkfs.exfat disk >/dev/null && mkdir .data && "
-    "mount.exfat-fuse -o {} $(losetup -f --show disk) .data >/dev/null"
+    "device=$(losetup -f --show disk) && mount.exfat-fuse -o {} $device .data >/dev/null && "
+    "losetup -d $device"  # once nobody uses it
 )
 SURROUNDINGS = [
     Surrounding("nothing special"),
@@ -230,7 +231,7 @@ def complaint(surrounding: Surrounding, place: Path, **settings: str) -> str:
         variables["TODO_VENV"] = sys.prefix
     if "PYTHONPATH" in surrounding.variables:
         variables["PYTHONPATH"] = str(folder / "foreign")
-    script = f'cd "$0" || exit 9\n{surrounding.before or ":"}\nexec "$@" {surrounding.streams}'
+    script = f'set -e; cd "$0"\n{surrounding.before or ":"}\nexec "$@" {surrounding.streams}'
     # Our own environment's Python only where it is named: run.py is started by the one that made it.
     python = sys.executable if surrounding.command[0] != "run.py" else str(Path(sys.executable).resolve())
     arguments = [str(folder / word) if word.endswith(".py") else word for word in surrounding.command]
