@@ -1,8 +1,11 @@
 """Make the environment, then start the server in it; `python3 run.py --help` says what else it can do."""
 
+import errno
 import hashlib
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -10,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Before anything an older Python cannot run. The whole file must stay readable to the parser of Python 3.6.
@@ -19,15 +22,41 @@ if sys.hexversion < 0x030B0000:
 
 ROOT = Path(__file__).resolve().parent
 BACKEND = ROOT / "backend"
-VENV = Path(os.environ.get("TODO_VENV") or ROOT / ".venv").expanduser().absolute()
+try:
+    VENV = Path(os.environ.get("TODO_VENV") or ROOT / ".venv").expanduser().absolute()
+except (RuntimeError, OSError):  # no home folder to put for the ~, or the folder we stand in was deleted
+    sys.exit("TODO_VENV cannot be made a full path here: write it out, as in TODO_VENV=/srv/todo/venv.")
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 LOCK = VENV / "run.lock"  # also the sign that the folder is ours to rebuild
 
 RUNTIME = (BACKEND / "requirements.txt",)
 DEV = (*RUNTIME, BACKEND / "requirements-dev.txt")
 
-# Settings of an outer environment that would send packages, or the interpreter, elsewhere.
-MISLEADING = ("PYTHONHOME", "__PYVENV_LAUNCHER__", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON")
+# Variables of the surroundings that choose which code runs, or how, in place of the environment that we make.
+# PYTHONOPTIMIZE would take the assertions out of the tests; PYTHONWARNINGS=error makes errors of other people's advice.
+MISLEAD_PYTHON = frozenset(
+    {
+        *("PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "PYTHONCASEOK"),
+        *("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "__PYVENV_LAUNCHER__"),
+    }
+)
+# What else an installer is told by variables would send packages elsewhere, leave some out, or add others. These say
+# where packages come from, and how they are fetched: that is for whoever runs this to choose.
+WANTED_OF_PIP = frozenset(
+    {
+        *("INDEX_URL", "EXTRA_INDEX_URL", "NO_INDEX", "FIND_LINKS", "PROXY", "CERT", "CLIENT_CERT", "TRUSTED_HOST"),
+        *("TIMEOUT", "DEFAULT_TIMEOUT", "RETRIES", "RESUME_RETRIES", "CACHE_DIR", "NO_CACHE_DIR", "CONFIG_FILE"),
+        *("KEYRING_PROVIDER", "USE_FEATURE", "USE_DEPRECATED", "ONLY_BINARY", "NO_BINARY", "PREFER_BINARY"),
+        *("NO_COLOR", "VERBOSE", "QUIET", "LOG", "PROGRESS_BAR"),
+    }
+)
+MISLEAD_UV = frozenset(
+    {
+        *("SYSTEM_PYTHON", "PYTHON", "MANAGED_PYTHON", "NO_MANAGED_PYTHON", "PYTHON_PREFERENCE", "WORKING_DIR"),
+        *("CONSTRAINT", "BUILD_CONSTRAINT", "OVERRIDE", "EXCLUDE", "EXCLUDE_NEWER", "RESOLUTION", "PRERELEASE"),
+        *("TORCH_BACKEND", "PROJECT", "WORKING_DIRECTORY", "NO_VERIFY_HASHES"),
+    }
+)
 NO_NETWORK = (
     "name resolution",
     "name or service not known",
@@ -44,6 +73,15 @@ NO_NETWORK = (
     "timed out",
 )
 
+DISK_FULL = f"The disk that holds {VENV} is full; make room, or set TODO_VENV to another place."
+
+ALWAYS_INSTALLED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)(?=[ \\]*$)", re.MULTILINE)  # without a condition
+LIST_INSTALLED = """
+from importlib.metadata import distributions
+for package in distributions():
+    print(f"{package.metadata['Name']}=={package.version}")
+"""
+
 HELP = """\
 python3 run.py [--port N] [--host H]   start the server (the same as: serve)
 python3 run.py test [pytest options]   run all tests, or the ones named
@@ -54,7 +92,8 @@ python3 run.py openapi                 print the API's description
 python3 run.py COMMAND --help          what one of them takes
 
 The first start makes the environment in .venv (elsewhere: set TODO_VENV to a path); later ones go straight on.
-It is made anew by itself when the requirements, the Python or the place of this folder change."""
+It is made again by itself when the requirements, the Python or the place of this folder change. Variables that would
+lead Python, pip or uv elsewhere (PYTHONPATH, PIP_TARGET, UV_SYSTEM_PYTHON …) are ignored."""
 
 
 class SetupError(Exception):
@@ -62,19 +101,18 @@ class SetupError(Exception):
 
 
 def main(arguments: list[str]) -> int:
+    mend_surroundings()
     first = arguments[0] if arguments else "serve"
     if first in ("-h", "--help", "help"):
         print(HELP)
         return 0
-    for name in MISLEADING:
-        os.environ.pop(name, None)
     try:
         make_environment("dev" if first in ("test", "lint") else "runtime")
     except SetupError as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:
-        say("Stopped; the next run makes the environment anew.")
+        say("Stopped; the next run makes the environment again.")
         return 130
     if first == "test":
         # Dozens of processes compile the same files unless they may keep what they compiled: 10 s against 4 to collect.
@@ -87,6 +125,44 @@ def main(arguments: list[str]) -> int:
     return become(str(BACKEND / "cli.py"), *(["serve"] if first.startswith("-") or not arguments else []), *arguments)
 
 
+def mend_surroundings() -> None:
+    """Whoever starts us may have closed streams, a mask that shares everything, and variables for another Python."""
+    open_standard_streams()
+    os.umask(os.umask(0o022) & 0o077 | 0o022)  # nobody else may write what we make; we may
+    if os.name != "nt":
+        # Ignored, it takes the exit codes of child processes away: an installer that failed would seem to succeed.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for name in [name for name in os.environ if is_misleading(name)]:
+        del os.environ[name]
+    os.environ["PYTHONUTF8"] = "1"  # names of files are the same in every locale
+
+
+def open_standard_streams() -> None:
+    """Where 0, 1 or 2 is closed, the next file would get that number: a lock or a socket, and what is printed into it.
+
+    The server does the same (`streams.py` there); this file must stand alone.
+    """
+    for number, mode in ((0, "r"), (1, "w"), (2, "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            name = ("stdin", "stdout", "stderr")[number]
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  # as long as we live
+
+
+def is_misleading(name: str) -> bool:
+    if name.startswith("PIP_"):
+        return name[len("PIP_") :] not in WANTED_OF_PIP
+    if name.startswith("UV_"):
+        return name[len("UV_") :] in MISLEAD_UV
+    return name in MISLEAD_PYTHON
+
+
 def become(*arguments: str, folder: Path | None = None) -> int:
     """Let the environment's Python take this process over, so that signals and the exit code are its own."""
     command = [str(PYTHON), *arguments]
@@ -94,8 +170,13 @@ def become(*arguments: str, folder: Path | None = None) -> int:
         return subprocess.call(command, cwd=folder)
     if folder:
         os.chdir(folder)
-    sys.stdout.flush()
-    os.execv(command[0], command)
+    with suppress(OSError):
+        sys.stdout.flush()
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        say(f"{PYTHON} cannot be run ({error.strerror}); remove {VENV}, and the next run makes it again.")
+        return 1
 
 
 def test_arguments(arguments: list[str]) -> list[str]:
@@ -130,10 +211,16 @@ def make_environment(kind: str) -> None:
             if not is_current(kind):  # the run we waited for may have made it
                 renew(kind)
     except OSError as error:
-        raise SetupError(
-            f"The environment in {VENV} cannot be written ({error}); "
-            "make that folder writable, or set TODO_VENV to a path that is."
-        ) from error
+        raise SetupError(cannot_write(error)) from error
+
+
+def cannot_write(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DISK_FULL
+    return (
+        f"The environment in {VENV} cannot be written ({error}); "
+        "make that folder writable, or set TODO_VENV to a path that is."
+    )
 
 
 def is_current(kind: str) -> bool:
@@ -165,7 +252,7 @@ def stamp_file(kind: str) -> Path:
 
 def read(file: Path) -> str:
     try:
-        return file.read_text()
+        return os.fsdecode(file.read_bytes())
     except OSError:
         return ""
 
@@ -201,15 +288,24 @@ def renew(kind: str) -> None:
     # A crash from here on leaves no stamp, so that the next run starts from nothing.
     for file in stamps:
         file.unlink(missing_ok=True)
+    before = packages()
     try:
         install(DEV if kind == "dev" else RUNTIME)
     except SetupError:
         for file, text in stamps.items():
-            if sound and text:
-                file.write_text(text)  # what was there still works
+            if sound and text and packages() == before:  # what was there still works
+                write_whole(file, text)
         raise
+    if os.name != "nt":
+        os.sync()  # a stamp must not outlive a power cut that what it stands for does not
     for finished in {"runtime", kind}:
         write_whole(stamp_file(finished), wanted_stamp(finished))
+
+
+def packages() -> list[str]:
+    """What an installer that was cut has taken away or added is seen here; pip itself may have come."""
+    found = (path.name for path in VENV.glob("[Ll]ib/**/site-packages/*"))
+    return sorted(name for name in found if not name.startswith("pip"))
 
 
 def create() -> None:
@@ -222,12 +318,20 @@ def create() -> None:
         import venv
     except ImportError as error:
         raise SetupError(no_installer()) from error
-    venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(VENV)
+    try:
+        venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(VENV)
+    except (
+        ValueError
+    ) as error:  # ':' would end an entry of PATH; bytes that are no UTF-8 cannot be written into a script
+        raise SetupError(
+            f"No environment can be made in {VENV}, because its path has a {os.pathsep!r} or bytes that are not UTF-8; "
+            "set TODO_VENV to another path."
+        ) from error
 
 
 def write_whole(file: Path, text: str) -> None:
     fresh = file.with_suffix(".new")
-    fresh.write_text(text)
+    fresh.write_bytes(os.fsencode(text))
     fresh.replace(file)
 
 
@@ -241,9 +345,27 @@ def install(requirements: tuple[Path, ...]) -> None:
     for installer in installers():
         code, said = run_visibly([*installer, *options])
         if code == 0:
+            make_sure_of(requirements)
             say(f"Installed in {time.monotonic() - begin:.0f} s.")
             return
     raise SetupError("\n".join([*said, explain(said)]) if said else no_installer())
+
+
+def make_sure_of(requirements: tuple[Path, ...]) -> None:
+    """A configuration file of pip's or uv's may have sent the packages elsewhere, or asked for a rehearsal."""
+    wanted = {match for file in requirements for match in ALWAYS_INSTALLED.findall(file.read_text(encoding="utf-8"))}
+    asked = subprocess.run([str(PYTHON), "-I", "-c", LIST_INSTALLED], capture_output=True, text=True, check=False)
+    installed = {canonical(line) for line in asked.stdout.split()}
+    missing = sorted(name for name, version in wanted if canonical(f"{name}=={version}") not in installed)
+    if missing:
+        raise SetupError(
+            f"The installer reported success, but {', '.join(missing[:3])} is not in {VENV}: look for options such as "
+            "target, prefix, user or dry-run in pip's and uv's configuration files (pip config list), and remove them."
+        )
+
+
+def canonical(requirement: str) -> str:
+    return re.sub(r"[-_.]+(?=.*==)", "-", requirement).lower()
 
 
 def installers() -> Iterator[list[str]]:
@@ -251,10 +373,11 @@ def installers() -> Iterator[list[str]]:
     uv = shutil.which("uv")
     if uv:
         yield [uv, "pip", "install", "--python", str(PYTHON)]
-    if works(str(PYTHON), "-c", "import pip") or works(str(PYTHON), "-m", "ensurepip"):
-        yield [str(PYTHON), "-m", "pip", "install"]
-    elif works(sys.executable, "-c", "import pip"):
-        yield [sys.executable, "-m", "pip", "--python", str(PYTHON), "install"]
+    # -I: a pip.py in the folder where the user stands is not the pip that is meant.
+    if works(str(PYTHON), "-I", "-c", "import pip") or works(str(PYTHON), "-I", "-m", "ensurepip"):
+        yield [str(PYTHON), "-I", "-m", "pip", "install"]
+    elif works(sys.executable, "-I", "-c", "import pip"):
+        yield [sys.executable, "-I", "-m", "pip", "--python", str(PYTHON), "install"]
 
 
 def works(*command: str) -> bool:
@@ -268,6 +391,7 @@ def run_visibly(command: list[str]) -> tuple[int, list[str]]:
     with subprocess.Popen(
         command,
         env=environment,
+        cwd=ROOT,  # not where the user stands: uv takes its configuration from there
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -298,9 +422,9 @@ def show_life(said: deque[str], finished: threading.Event) -> None:
     while not finished.wait(1 if terminal else 10):
         step = (said[-1] if said else "").strip()[:60]
         line = f"  {time.monotonic() - begin:3.0f} s  {step}"
-        print(f"\r{line:<72}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        say(f"\r{line:<72}" if terminal else line, end="" if terminal else "\n")
     if terminal:
-        print("\r" + " " * 72, end="\r", file=sys.stderr, flush=True)
+        say("\r" + " " * 72, end="\r")
 
 
 def explain(said: list[str]) -> str:
@@ -308,7 +432,7 @@ def explain(said: list[str]) -> str:
     if any(sign in text for sign in NO_NETWORK):
         return "The packages could not be fetched: there seems to be no network; try again when there is."
     if "no space left" in text:
-        return f"The disk that holds {VENV} is full; make room, or set TODO_VENV to another place."
+        return DISK_FULL
     if "hash" in text:
         return "A package is not the one that was tested with this version (its hash differs), so nothing was started."
     return "The packages could not be installed; the lines above say why."
@@ -321,8 +445,9 @@ def no_installer() -> str:
     )
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def say(line: str, end: str = "\n") -> None:
+    with suppress(OSError):  # who reads it may have gone, or the disk that it goes to is full
+        print(line, end=end, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,27 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import socket
 import sys
 import time
 from pathlib import Path
 
-import jwt
+try:
+    import jwt
 
-import auth
-import config
-import database
-import logs
-import migrate
-from errors import SettingError
-from pool import OUT_OF_REACH
+    import auth
+    import config
+    import database
+    import logs
+    import migrate
+    import streams
+    from errors import SettingError
+    from pool import OUT_OF_REACH
+except ImportError as error:
+    if sys.flags.safe_path:
+        sys.exit("PYTHONSAFEPATH (or -P) hides the modules beside cli.py: unset it, or start with python3 run.py.")
+    sys.exit(f"A package is missing or broken ({error}): start with python3 run.py, or install requirements.txt again.")
 
 OPENAPI_FILE = Path(__file__).resolve().parent / "openapi.json"
 SECONDS_PER_HOUR = 3600
@@ -28,11 +35,12 @@ MOST_HOURS = 24 * 366
 
 
 def main(arguments: list[str] | None = None) -> int:
+    _mend_surroundings()
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except SettingError as error:
-        print(error, file=sys.stderr)
+        streams.remark(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -48,6 +56,7 @@ def serve(options: argparse.Namespace) -> None:
     logs.configure(settings.production)
     _check_port(settings.host, settings.port)
     address = database.address(settings)
+    _ = settings.secret  # where it can be neither read nor made, that is said now
     os.environ.update(HOST=settings.host, PORT=str(settings.port))  # for the processes that answer
     if settings.database_url is None:
         os.environ["NEON_DATABASE_URL"] = address.url
@@ -60,7 +69,7 @@ def serve(options: argparse.Namespace) -> None:
     if settings.database_url is None:
         banner.append(f"  tasks are in   {_shown(settings.data_dir / 'postgres')} (an embedded PostgreSQL)")
     if not settings.production:  # there, stderr is one JSON object a line
-        print("\n".join(banner), file=sys.stderr, flush=True)
+        streams.remark("\n".join(banner))
     server.run(settings, workers=options.workers, reload=options.reload)
 
 
@@ -88,7 +97,7 @@ def token(options: argparse.Namespace) -> None:
     }
     if options.email:
         claims["email"] = options.email
-    print(jwt.encode(claims, settings.secret, algorithm="HS256"))
+    streams.write(jwt.encode(claims, settings.secret, algorithm="HS256"))
 
 
 async def _inspect(token: str, settings: config.Settings) -> None:
@@ -97,7 +106,7 @@ async def _inspect(token: str, settings: config.Settings) -> None:
     sent = sys.stdin.read() if token == "-" else token  # noqa: S105  # standard input, by custom
     bearer = sent.strip().removeprefix("Bearer ").strip()
     async for line in explain(bearer.encode("utf-8", "replace"), auth.verifier(settings)):
-        print(line)
+        streams.write(line)
 
 
 def migrate_schema(options: argparse.Namespace) -> None:
@@ -105,7 +114,7 @@ def migrate_schema(options: argparse.Namespace) -> None:
         known = migrate.versions()
         if options.sql not in ("base", *known):
             raise SettingError(f"todo migrate --sql starts from a version: base, {', '.join(known)}.")
-        print(migrate.script(options.sql if options.sql != "base" else None))
+        streams.write(migrate.script(options.sql if options.sql != "base" else None))
         return
     settings = config.load()
     logs.configure(settings.production)
@@ -115,17 +124,26 @@ def migrate_schema(options: argparse.Namespace) -> None:
     except OUT_OF_REACH as error:
         raise SettingError(f"{settings.database_variable}: the database is out of reach ({error}).") from None
     security = "proven" if schema.row_security_proven else "NOT in force"
-    print(f"Schema {schema.version}; row-level security {security}.")
+    streams.write(f"Schema {schema.version}; row-level security {security}.")
 
 
 def openapi(options: argparse.Namespace) -> None:
     from main import app
 
-    text = json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(app.openapi(), indent=2, ensure_ascii=False)
     if options.write:
-        OPENAPI_FILE.write_text(text, encoding="utf-8")
+        OPENAPI_FILE.write_text(text + "\n", encoding="utf-8")
     else:
-        sys.stdout.write(text)
+        streams.write(text)
+
+
+def _mend_surroundings() -> None:
+    """Whoever starts us may have closed streams, or shared everything that we make with everybody."""
+    streams.open_closed()
+    os.umask(os.umask(0o022) & 0o077 | 0o022)  # nobody else may write what we make; we may
+    if sys.platform != "win32":
+        # Ignored, it takes the exit codes of child processes away: a PostgreSQL that failed would seem to succeed.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,7 +195,7 @@ def _check_port(host: str, port: int) -> None:
 def _shown(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, FileNotFoundError):  # it lies elsewhere, or the folder we stand in was deleted
         return str(path)
 
 

@@ -8,6 +8,9 @@ import logging
 import os
 import re
 import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +20,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from errors import SettingError
+
+if sys.platform != "win32":
+    import fcntl
 
 log = logging.getLogger("todo.config")
 
@@ -91,7 +97,10 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _same_from_every_folder(cls, value: Path) -> Path:
-        return (BACKEND.parent / value.expanduser()).resolve()
+        try:
+            return (BACKEND.parent / value.expanduser()).resolve()
+        except RuntimeError:
+            raise ValueError("no home folder") from None
 
     @property
     def production(self) -> bool:
@@ -113,10 +122,14 @@ class Settings(BaseSettings):
             return self.better_auth_secret.get_secret_value().encode()
         if self.production:
             return b""
+        file = self.data_dir / "secret"
         try:
-            return development_secret(self.data_dir / "secret")
+            return development_secret(file)
         except OSError as error:
-            raise SettingError(f"DATA_DIR cannot hold a secret: {error.strerror} ({error.filename}).") from None
+            raise SettingError(
+                f"The file {file}, which keeps the development secret, cannot be used ({error.strerror}); "
+                "set DATA_DIR to a folder that can be written, or BETTER_AUTH_SECRET to the frontend's own."
+            ) from None
 
     @property
     def previous_secret(self) -> bytes:
@@ -191,6 +204,7 @@ def _sentence(error: ValidationError) -> str:
         "PORT": "a number from 0 to 65535",
         "CHANGES_KEPT_DAYS": "a number of days from 1 to 36500",
         "TRASH_KEPT_DAYS": "a number of days from 1 to 36500",
+        "DATA_DIR": "a whole path, because the home folder that its ~ stands for is not known",
     }.get(variable)
     return f"{variable} must be {expected}." if expected else f"{variable} cannot be used: {problem['msg']}."
 
@@ -304,18 +318,60 @@ def _check_production(settings: Settings) -> None:
 
 def development_secret(path: Path) -> bytes:
     """Read the secret at `path`, or make one: 32 random bytes in hex, readable by this user only (0600)."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
+    secret = _kept_secret(path)
+    if secret:
+        return secret
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
+    with _alone_in(path.parent):
+        if secret := _kept_secret(path):  # another process was first: then its secret counts
+            return secret
+        if path.exists():
+            log.warning("%s was empty, as after a power cut; it is new now, and earlier tokens are refused", path)
+        return _keep_secret(path, secrets.token_hex(32))
+
+
+def _kept_secret(path: Path) -> bytes:
+    """Empty where there is none: everybody knows the empty secret."""
     try:
-        os.link(draft, path)  # fails if another process was first: then its secret counts
-    except FileExistsError:
-        pass
+        secret = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    if secret.strip(b"\0 \t\r\n") == b"":
+        return b""
+    if len(secret.strip(b"\0 \t\r\n")) < MINIMUM_SECRET_BYTES:
+        raise SettingError(
+            f"{path} holds fewer than {MINIMUM_SECRET_BYTES} bytes, which can be guessed; "
+            "remove it, and the next start makes a new one."
+        )
+    return secret
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two first starts at once take turns. A file system without locks, or Windows, has to do without."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        with suppress(OSError):
+            os.fsync(descriptor)  # the name, too, outlives a power cut
     finally:
-        draft.unlink()
-    return path.read_bytes()
+        os.close(descriptor)
+
+
+def _keep_secret(path: Path, secret: str) -> bytes:
+    """Whole or not at all: written beside it, to the disk, and then renamed."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secret)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return secret.encode()

@@ -1,5 +1,6 @@
 """The default PostgreSQL: found, started over a folder of its own, and stopped with the process that started it."""
 
+import errno
 import os
 import queue
 import signal
@@ -26,12 +27,18 @@ START_SECONDS = 120  # recovery after a crash is slow on a slow disk
 STOP_SECONDS = 20
 POLL_SECONDS = 0.01
 
+# A driver takes what a URL leaves open from PGSSLMODE and the like, which are meant for another server.
+NOT_FROM_THE_ENVIRONMENT = "sslmode=disable&sslnegotiation=postgres&target_session_attrs=any&gsslib=gssapi"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_ASKED_FOR = "none"  # a password: without any, a driver would look for one in ~/.pgpass
+
 
 class Server:
     """A PostgreSQL that answers at `url`."""
 
     def __init__(self, data_dir: Path, socket_dir: Path, process: subprocess.Popen[bytes] | None) -> None:
-        self.url = f"postgresql://postgres@/{DATABASE}?host={quote(str(socket_dir), safe='')}&port={cluster.PORT}"
+        place = f"host={quote(str(socket_dir), safe='')}&port={cluster.PORT}"
+        self.url = f"postgresql://postgres:{NOT_ASKED_FOR}@/{DATABASE}?{place}&{NOT_FROM_THE_ENVIRONMENT}"
         self.data_dir = data_dir
         self.started_here = process is not None
         self._process = process
@@ -52,8 +59,20 @@ def start(data_dir: Path, *, durable: bool = True) -> Server:
     if sys.platform == "win32":  # untested: no unix sockets in Python, no signal that follows the parent's death
         raise EmbeddedError("The embedded PostgreSQL does not run on Windows; set NEON_DATABASE_URL, or use WSL.")
     data_dir = data_dir.expanduser().resolve()
-    with _one_at_a_time(data_dir) as lock:
-        return _connect(data_dir) or _start(data_dir, durable, lock)
+    try:
+        with _one_at_a_time(data_dir) as lock:
+            return _connect(data_dir) or _start(data_dir, durable, lock)
+    except OSError as error:
+        raise EmbeddedError(_unusable(data_dir, error)) from error
+
+
+def _unusable(data_dir: Path, error: OSError) -> str:
+    if error.errno in DISK_FULL:
+        return f"PostgreSQL cannot keep its data in {data_dir.parent}: {cluster.DISK_FULL}."
+    return (
+        f"The embedded PostgreSQL cannot work in {data_dir.parent} ({error}); "
+        "set DATA_DIR to a folder on a local disk, or NEON_DATABASE_URL to a server."
+    )
 
 
 @contextmanager
@@ -61,15 +80,17 @@ def _one_at_a_time(data_dir: Path) -> Iterator[int]:
     """Held until the server answers; the kernel lets go of it when we die, and whoever we gave the descriptor to."""
     lock_file = data_dir.with_name(data_dir.name + ".lock")
     try:
-        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        data_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if os.geteuid() == 0:
             owner = data_dir.parent.stat()
             os.fchown(lock, owner.st_uid, owner.st_gid)  # who may come without being root another day
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
         raise EmbeddedError(
             f"The embedded PostgreSQL cannot write to {data_dir.parent} ({error.strerror}); "
-            "make that folder writable, or set NEON_DATABASE_URL to a server."
+            "make that folder writable, set DATA_DIR to another, or set NEON_DATABASE_URL to a server."
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -132,7 +153,7 @@ def _start(data_dir: Path, durable: bool, lock: int) -> Server:
             if not isinstance(error, (OSError, wire.ServerRefusal)):
                 raise
             raise EmbeddedError(
-                f"PostgreSQL did not start in {data_dir} ({error}). Its log ends:\n{cluster.log_end(data_dir, begin)}"
+                cluster.explained(f"PostgreSQL did not start in {data_dir}", cluster.log_since(data_dir, begin))
             ) from error
     return Server(data_dir, socket_dir, process)
 

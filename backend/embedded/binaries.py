@@ -64,7 +64,7 @@ def _major_of_data(data_dir: Path) -> int | None:
 
 def _folders() -> Iterator[Path]:
     if named := os.environ.get(FOLDER_VARIABLE):
-        yield Path(named).expanduser().absolute()
+        yield Path(os.path.expanduser(named)).absolute()
         return
     for wheel in WHEELS:
         spec = importlib.util.find_spec(wheel)

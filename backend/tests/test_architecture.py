@@ -28,7 +28,7 @@ LAYERS = [
     {"jwks", "pool"},
     {"models", "schemas"},
     {"dsn"},
-    {"allowance", "config", "logs", "strict_json", "threads"},
+    {"allowance", "config", "logs", "streams", "strict_json", "threads"},
     {"errors", "embedded"},
 ]
 LEVEL = {name: -depth for depth, names in enumerate(LAYERS) for name in names}

@@ -1,6 +1,7 @@
 """The embedded PostgreSQL keeps what it acknowledged, ends with its parent, and says plainly why it cannot start."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pwd
@@ -18,7 +19,7 @@ import asyncpg
 import pytest
 
 import embedded
-from embedded import binaries
+from embedded import binaries, cluster
 
 BACKEND = Path(embedded.__file__).parent.parent
 ADA = sorted(pwd.getpwall(), key=lambda user: user.pw_name != "daemon")[0]  # a normal user, and not `nobody`
@@ -198,14 +199,15 @@ def test_what_an_interrupted_first_start_left_running_keeps_the_next_one_waiting
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-@pytest.mark.parametrize("name", ["l" * 100, "comma, and 'quote\"", "space %41 & é"])
+@pytest.mark.parametrize("name", ["l" * 100, "comma, and 'quote\"", "space %41 & é", os.fsdecode(b"caf\xe9")])
 def test_any_path_will_do_and_a_second_process_finds_the_same_server(
     copy: Callable[[Path], Path], tmp_path: Path, name: str
 ) -> None:
     data_dir = copy(tmp_path / name)
     server = embedded.start(data_dir, durable=False)
     try:
-        assert ask(server.url, "SELECT current_setting('data_directory')") == str(data_dir)
+        length = ask(server.url, "SELECT octet_length(current_setting('data_directory'))")
+        assert length == len(os.fsencode(data_dir))
         second = embedded.start(data_dir)
         assert (second.started_here, second.url) == (False, server.url)
     finally:
@@ -228,6 +230,38 @@ def test_variables_meant_for_another_postgresql_are_ignored(tmp_path: Path, monk
     assert ask(server.url, "SELECT current_user || current_database()") == "postgrestodo"
     assert (tmp_path / "oom").read_text() == ""
     server.stop()
+
+
+def test_variables_that_a_driver_reads_for_another_postgresql_are_ignored(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = embedded.start(data_dir, durable=False)
+    for name in ("PGSSLMODE", "PGSSLNEGOTIATION", "PGTARGETSESSIONATTRS", "PGGSSLIB"):
+        monkeypatch.setenv(name, "nonsense")
+    monkeypatch.setenv("PGPASSFILE", str(data_dir))
+    try:
+        assert ask(server.url, "SELECT 1") == 1
+    finally:
+        server.stop()
+
+
+@as_root
+def test_a_full_disk_is_one_sentence_that_says_so(tmp_path: Path, process: Callable[..., Process]) -> None:
+    for size in ("size=20m", "nr_inodes=2"):
+        mount = f'mount -t tmpfs -o {size} none {tmp_path} && exec "$@"'
+        if subprocess.run(
+            ["unshare", "-m", "sh", "-c", mount, "sh", "true"], capture_output=True, check=False
+        ).returncode:
+            pytest.skip("mounting is not allowed here")
+        errors = process(tmp_path / "data", before=("unshare", "-m", "sh", "-c", mount, "sh")).leave()
+        assert errors.endswith("the disk is full; make room, or set DATA_DIR to a folder on another disk.\n")
+        assert errors.count("\n") == 1
+
+
+def test_too_few_open_files_are_one_sentence_that_says_so(tmp_path: Path, process: Callable[..., Process]) -> None:
+    errors = process(tmp_path / "data", before=("/bin/sh", "-c", 'ulimit -n 20; exec "$@"', "sh")).leave()
+    assert errors.endswith("this process may open too few files; raise the limit with ulimit -n 1024.\n")
+    assert errors.count("\n") == 1
 
 
 def test_it_listens_to_no_network_and_sorts_the_same_everywhere(data_dir: Path) -> None:
@@ -254,17 +288,61 @@ def test_a_server_started_in_a_thread_outlives_the_thread(data_dir: Path) -> Non
     assert not answers(data_dir)
 
 
-def test_a_lock_whose_process_id_now_belongs_to_another_program_does_not_block(data_dir: Path) -> None:
+@pytest.mark.parametrize("who", ["a program of ours", "this one", "another user's PostgreSQL", "another PostgreSQL"])
+def test_a_lock_whose_process_id_now_belongs_to_another_program_does_not_block(
+    data_dir: Path, copy: Callable[[Path], Path], tmp_path: Path, who: str
+) -> None:
+    lock = old_lock(data_dir)
+    with contextlib.ExitStack() as stack:
+        pid = stack.enter_context(somebody(who, copy, tmp_path))
+        (data_dir / "postmaster.pid").write_text(f"{pid}\n" + lock.split("\n", 1)[1])
+        begin = time.monotonic()
+        embedded.start(data_dir, durable=False).stop()
+    assert time.monotonic() - begin < cluster.LAST_MOMENTS_SECONDS, "it waited for a stranger to end"
+
+
+@pytest.mark.parametrize("left", [b"", b"\n", b"\0" * 90], ids=["empty", "blank", "zeros"])
+def test_a_lock_that_a_power_cut_left_without_a_number_does_not_block(data_dir: Path, left: bytes) -> None:
+    for lock in (data_dir / "postmaster.pid", data_dir / ".s.PGSQL.5432.lock"):
+        lock.write_bytes(left)
+    embedded.start(data_dir, durable=False).stop()
+
+
+def test_a_lock_of_a_server_of_this_folder_is_respected(data_dir: Path) -> None:
+    """The control of the tests above."""
+    server = embedded.start(data_dir, durable=False)
+    lock = (data_dir / "postmaster.pid").read_bytes()
+    assert cluster._may_run_here(int(lock.split()[0]), data_dir)
+    cluster.disown_stale_locks(data_dir, data_dir)
+    assert (data_dir / "postmaster.pid").read_bytes() == lock
+    server.stop()
+
+
+def old_lock(data_dir: Path) -> str:
     server = embedded.start(data_dir, durable=False)
     lock = (data_dir / "postmaster.pid").read_text()
     server.stop()
-    other = subprocess.Popen(["sleep", "60"])
-    try:
-        (data_dir / "postmaster.pid").write_text(f"{other.pid}\n" + lock.split("\n", 1)[1])
-        embedded.start(data_dir, durable=False).stop()
-    finally:
-        other.kill()
-        other.wait()
+    return lock
+
+
+@contextlib.contextmanager
+def somebody(who: str, copy: Callable[[Path], Path], tmp_path: Path) -> Iterator[int]:
+    """The process id of a program that runs."""
+    if who == "this one":
+        yield os.getpid()
+    elif who == "another PostgreSQL":
+        server = embedded.start(copy(tmp_path / "another"), durable=False)
+        yield int((tmp_path / "another" / "postmaster.pid").read_text().split()[0])
+        server.stop()
+    else:
+        named = "postgres" if "PostgreSQL" in who else "sleep"
+        user = {"user": ADA.pw_uid} if "user" in who and os.geteuid() == 0 else {}
+        other = subprocess.Popen([named, "60"], executable="/bin/sleep", **user)  # type: ignore[call-overload]
+        try:
+            yield other.pid
+        finally:
+            other.kill()
+            other.wait()
 
 
 def test_a_killed_server_starts_again(data_dir: Path) -> None:

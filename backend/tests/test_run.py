@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,11 @@ import os, pathlib, sys, time
 python = pathlib.Path(sys.argv[sys.argv.index("--python") + 1])
 packages = next(python.parent.parent.glob("lib/python*/site-packages"))
 here = pathlib.Path(__file__).parent
+if "FAILING" in os.environ:
+    sys.exit("error: out of luck")
+if "CUT" in os.environ:
+    (packages / "~alf_removed").touch()
+    os.kill(os.getpid(), 9)
 with (here / "calls").open("a") as calls:
     print(*(pathlib.Path(word).name for word in sys.argv if word.endswith(".txt")), file=calls)
 if "INTERRUPTED" in os.environ:
@@ -66,9 +72,27 @@ class Project:
         output, errors = process.communicate(timeout=60)
         return process.returncode, output.strip(), errors.strip()
 
+    def forbid_pip(self) -> None:
+        """To the environments that are there, so that no second installer takes seconds to try."""
+        for packages in self.root.rglob("site-packages"):
+            (packages / "sitecustomize.py").write_text("import sys; sys.modules |= {'pip': None, 'ensurepip': None}")
+
     def installs(self) -> list[str]:
         calls = self.tools / "calls"
         return calls.read_text().splitlines() if calls.exists() else []
+
+
+@pytest.fixture(scope="module")
+def with_pip(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Its environment has pip, which takes seconds to make; the packages lie in its own folder."""
+    project = Project(tmp_path_factory.mktemp("pip") / "project")
+    (project.tools / "uv").unlink()
+    project.variables |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(project.root)}
+    assert project.run()[:2] == (0, "cli serve")
+    digest = _wheel(project.root).split()[-1]
+    (project.root / "backend" / "requirements.txt").write_text(f"greeting==1.0 \\\n    {digest}\n")
+    (project.root / "backend" / "cli.py").write_text("import greeting")
+    return project
 
 
 @pytest.fixture
@@ -206,35 +230,132 @@ def test_inside_an_environment_that_somebody_else_made_nothing_is_installed(proj
     assert project.installs() == []
 
 
-def test_with_pip_alone_it_installs_and_without_network_it_says_so_and_keeps_what_worked(project: Project) -> None:
+def test_without_pip_and_uv_it_says_what_to_install(project: Project) -> None:
+    """As on a Debian without python3-venv: neither module can be imported."""
+    project.run()
     (project.tools / "uv").unlink()
+    (project.root / "backend" / "requirements.txt").write_text("# something else\n")
+    venv.create(project.root / "outer", symlinks=True)
+    project.forbid_pip()
+
+    code, _, errors = project.run(python=str(project.root / "outer" / "bin" / "python"))
+
+    assert code == 1
+    assert "apt-get install python3-venv" in errors
+
+
+# --- an installation that was cut is never taken for whole ---
+
+
+def test_an_installer_that_was_cut_leaves_nothing_that_an_older_stamp_vouches_for(project: Project) -> None:
     requirements = project.root / "backend" / "requirements.txt"
-    local = f"greeting @ {_wheel(project.root)}\n"
-    requirements.write_text(local)
-    (project.root / "backend" / "cli.py").write_text("import greeting")
-    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "1", "PIP_CONFIG_FILE": os.devnull}
-    code, _, errors = project.run(**nowhere)
+    project.run()
+    project.forbid_pip()
+    requirements.write_text(f"absent==1.0 --hash=sha256:{'0' * 64}\n")
+    assert project.run(CUT="yes", PIP_NO_INDEX="1")[0] == 1
+    requirements.write_text("# nothing\n")  # as after `git checkout`
+
+    assert project.run()[:2] == (0, "cli serve")
+
+    assert not list(project.root.glob(".venv/lib/*/site-packages/~alf_removed"))
+
+
+def test_an_installer_that_failed_is_seen_to_fail_although_sigchld_is_ignored(project: Project) -> None:
+    project.run()
+    project.forbid_pip()
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", ignoring, sys.executable, str(project.root / "run.py")]
+    environment = project.variables | {"FAILING": "yes", "PIP_NO_INDEX": "1"}
+    (project.root / "backend" / "requirements.txt").write_text(f"absent==1.0 --hash=sha256:{'0' * 64}\n")
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "could not be installed" in ended.stderr
+
+
+@pytest.mark.parametrize("option", ["dry-run = true", "target = {}"])
+def test_packages_that_a_configuration_file_sent_elsewhere_are_missed(
+    with_pip: Project, tmp_path: Path, option: str
+) -> None:
+    file = tmp_path / "pip.conf"
+    file.write_text(f"[install]\n{option.format(tmp_path / 'elsewhere')}\n")
+
+    code, _, errors = with_pip.run(PIP_CONFIG_FILE=str(file))
+
+    assert code == 1
+    assert errors.splitlines()[-1].startswith("The installer reported success, but greeting is not in")
+
+
+# --- the surroundings ---
+
+
+def test_variables_and_a_folder_that_lead_pip_elsewhere_are_ignored(with_pip: Project, tmp_path: Path) -> None:
+    """While PIP_FIND_LINKS and the like, which say where packages come from, stay the user's choice."""
+    misleading = {"PIP_DRY_RUN": "1", "PIP_TARGET": str(tmp_path / "elsewhere"), "PIP_CONSTRAINT": "/nowhere"}
+    (with_pip.root / "pip.py").write_text("raise SystemExit('not pip')")  # where the user stands
+
+    code, _, errors = with_pip.run(**misleading, PIP_REQUIRE_VIRTUALENV="1", PYTHONPATH=str(with_pip.root))
+
+    assert code == 0, errors
+    assert "Installed in" in errors
+
+
+def test_with_pip_alone_it_installs_and_without_network_it_says_so_and_keeps_what_worked(with_pip: Project) -> None:
+    nowhere = {"PIP_NO_INDEX": "", "PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "1"}
+    requirements = with_pip.root / "backend" / "requirements.txt"
+    local = requirements.read_text()
+    code, _, errors = with_pip.run(**nowhere)
     assert code == 0, errors
 
     requirements.write_text(local + f"absent==1.0 --hash=sha256:{'0' * 64}\n")
-    code, _, errors = project.run(**nowhere)
+    code, _, errors = with_pip.run(**nowhere)
     assert code == 1
     assert errors.endswith("there seems to be no network; try again when there is.")
 
     requirements.write_text(local)
-    assert project.run(**nowhere) == (0, "", "")
+    assert with_pip.run(**nowhere) == (0, "", "")
 
 
-def test_without_pip_and_uv_it_says_what_to_install(project: Project) -> None:
-    """As on a Debian without python3-venv: neither module can be imported."""
-    (project.tools / "uv").unlink()
-    blocked = project.root / "blocked"
-    blocked.mkdir()
-    for module in ("pip", "ensurepip"):
-        (blocked / f"{module}.py").write_text("raise ImportError\n")
-    code, _, errors = project.run(PYTHONPATH=str(blocked))
+@pytest.mark.parametrize("name", [b"a:b", b"caf\xe9"], ids=["colon", "not UTF-8"])
+def test_a_path_that_no_environment_can_have_is_named_with_what_to_do(tmp_path: Path, name: bytes) -> None:
+    project = Project(tmp_path / os.fsdecode(name))
+    code, _, errors = project.run()
     assert code == 1
-    assert "apt-get install python3-venv" in errors
+    assert errors.startswith("No environment can be made in ")
+    assert errors.endswith("set TODO_VENV to another path.")
+    assert errors.count("\n") == 0
+    (tmp_path / "tools").symlink_to(project.tools)
+    elsewhere = {"TODO_VENV": str(tmp_path / "venv"), "PATH": str(tmp_path / "tools")}
+    assert project.run(**elsewhere)[:2] == (0, "cli serve")
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/venv", "relative"])
+def test_a_place_that_cannot_be_made_a_full_path_gets_one_sentence(project: Project, path: str) -> None:
+    """The second where the folder in which the user stands was deleted."""
+    gone = project.root / "gone"
+    gone.mkdir()
+    command = ["/bin/sh", "-c", f"cd {gone} && /bin/rmdir {gone} && exec {sys.executable} {project.root}/run.py"]
+    ended = subprocess.run(
+        command, env=project.variables | {"TODO_VENV": path}, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith("TODO_VENV cannot be made a full path here")
+
+
+def test_nobody_else_may_write_into_the_environment_whatever_the_mask(project: Project) -> None:
+    command = ["/bin/sh", "-c", f"umask 000; exec {sys.executable} {project.root}/run.py"]
+    subprocess.run(command, env=project.variables, capture_output=True, check=True)
+    folder = project.root / ".venv"
+    open_to_others = [path for path in (folder, *folder.rglob("*")) if path.lstat().st_mode & 0o022]
+    assert [path for path in open_to_others if not path.is_symlink()] == []
+
+
+def test_every_requirement_of_ours_is_found_where_it_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the check that would otherwise refuse a sound environment."""
+    monkeypatch.setenv("TODO_VENV", sys.prefix)
+    run = runpy.run_path(str(RUN))
+    run["make_sure_of"](run["DEV"])
 
 
 def _wheel(folder: Path) -> str:
