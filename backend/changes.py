@@ -8,27 +8,51 @@ under them. A write that is refused takes no number, and writes nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import orjson
 
 from database import OwnerDatabase
+from errors import CursorExpired
 from pool import Row
 
 Change = dict[str, Any]
 
+
+class Revision(NamedTuple):
+    """A change of a user: its number, and when it was made.
+
+    The number alone is not enough: after a restore from a backup, or with a fresh database, the same numbers come
+    again for other changes. The times do not.
+    """
+
+    number: int
+    at: datetime
+
+
+NOTHING_YET = Revision(0, datetime(1970, 1, 1, tzinfo=UTC))
+
 LATEST = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
-SELECT latest.seq FROM scope CROSS JOIN LATERAL (
-    SELECT seq
+SELECT latest.seq, latest.at FROM scope CROSS JOIN LATERAL (
+    SELECT seq, at
     FROM change_counters
     WHERE user_id = scope.user_id
     OFFSET 0
 ) AS latest
 """
 
+# The first row is the user's last change, by its number alone: whoever asks for what came after it is told if there is
+# no such place. A second statement could meet a change that was made in between.
+
 SINCE = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
+SELECT (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS seq, NULL::timestamptz AS at,
+       NULL AS actor_kind, NULL AS actor_id, NULL AS group_id, NULL AS entity, NULL::bigint AS entity_id, NULL AS op,
+       NULL::jsonb AS fields
+FROM scope
+UNION ALL
 SELECT change.* FROM scope CROSS JOIN LATERAL (
     SELECT seq, at, actor_kind, actor_id, group_id::text, entity, entity_id, op, fields
     FROM changes
@@ -58,15 +82,18 @@ NEXT_CHANGE = """\
 """
 
 
-async def latest(db: OwnerDatabase) -> int:
-    """The number of the user's last change; 0 where there is none."""
+async def latest(db: OwnerDatabase) -> Revision:
+    """The user's last change."""
     rows = await db.read(LATEST)
-    return int(rows[0]["seq"]) if rows else 0
+    return Revision(rows[0]["seq"], rows[0]["at"]) if rows else NOTHING_YET
 
 
 async def since(db: OwnerDatabase, seq: int, limit: int) -> list[Change]:
-    """At most `limit` changes after the one numbered `seq`, oldest first."""
-    return [from_row(row) for row in await db.read(SINCE, seq, limit)]
+    """At most `limit` changes after the one numbered `seq`, oldest first. CursorExpired if there is no such number."""
+    last, *found = await db.read(SINCE, seq, limit)
+    if seq > (last["seq"] or 0):
+        raise CursorExpired(seq, last["seq"] or 0)
+    return [from_row(row) for row in found]
 
 
 def from_row(row: Row) -> Change:

@@ -92,6 +92,18 @@ class MethodNotAllowed(ApiError):
         super().__init__(f"Method not allowed; this path answers {methods}", {"Allow": methods})
 
 
+class CursorExpired(ApiError):
+    """A place in the change log that is beyond its end: it is of a database as it was before a restore."""
+
+    status, code = 410, "CURSOR_EXPIRED"
+
+    def __init__(self, since: int, last: int) -> None:
+        super().__init__(
+            f"since={since} is beyond your last change, which is {last}: the database was restored or began again. "
+            "Read everything again, and the changes from since=0"
+        )
+
+
 class UidInTrash(ApiError):
     status, code = 409, "UID_IN_TRASH"
     sentence = "The task with this uid is in the trash; restore it, or create one with another uid"

@@ -200,7 +200,7 @@ class Task(BaseModel):
     created_at: datetime = Field(description="UTC, RFC 3339")
     updated_at: datetime = Field(description="UTC, RFC 3339; never repeats and never goes back")
     uid: UUID = Field(description="The same on every device; chosen by the client, or by the server")
-    version: int = Field(ge=1, description="The number of the user's change that made it so; also its `ETag`")
+    version: int = Field(ge=1, description="The number of the user's change that made it so; its `ETag` begins with it")
     completed_at: datetime | None = Field(description="UTC, RFC 3339; null while it is not completed")
 
 

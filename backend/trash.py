@@ -6,15 +6,19 @@ from datetime import UTC, datetime
 
 from changes import BEGIN_WRITE, NEXT_CHANGE
 from database import OwnerDatabase
-from tasks import RETURN_TASK, RETURNS_TASK, Listing, Position, Versions, guarded
+from tasks import RETURN_TASK, RETURNS_TASK, Listing, Position, Versions, guarded, last_change
 
 LIST = """
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
 SELECT NULL::bigint AS id, NULL AS user_id, NULL AS title, NULL AS description, NULL::boolean AS completed,
-       NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL AS uid,
-       (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS version, NULL::timestamptz AS completed_at,
-       NULL::timestamptz AS deleted_at
-FROM scope
+       NULL::timestamptz AS created_at, last.at AS updated_at, NULL AS uid,
+       last.seq AS version, NULL::timestamptz AS completed_at, NULL::timestamptz AS deleted_at
+FROM scope LEFT JOIN LATERAL (
+    SELECT seq, at
+    FROM change_counters
+    WHERE user_id = scope.user_id
+    OFFSET 0
+) AS last ON true
 UNION ALL
 SELECT task.* FROM scope CROSS JOIN LATERAL (
     SELECT id, user_id, title, description, completed, created_at, updated_at, uid::text, version, completed_at,
@@ -52,7 +56,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    v_applied := coalesce(task.version = ANY (p_if_match), true);
+    v_applied := p_if_match IS NULL OR if_match_holds(p_if_match, task.version, task.updated_at);
     IF v_applied THEN
 {NEXT_CHANGE}\
         DELETE FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id;
@@ -80,7 +84,7 @@ LATEST = Position(datetime.max.replace(tzinfo=UTC), 0)
 async def list_latest_first(db: OwnerDatabase, limit: int, after: Position = LATEST) -> Listing:
     """At most `limit` tasks that come after `after`, by the time of their deletion."""
     own, *found = await db.read(LIST, limit, *after)
-    return Listing(own["version"] or 0, found)
+    return Listing(last_change(own), found)
 
 
 async def purge(

@@ -40,10 +40,12 @@ DECLARE
     v_now jsonb;
     v_set jsonb;
     v_last bigint;
+    v_last_at timestamptz;
 BEGIN
 {BEGIN_WRITE}\
     outcome := 'absent';
-    v_last := coalesce((SELECT c.seq FROM change_counters AS c WHERE user_id = p_user_id), 0);
+    SELECT c.seq, c.at INTO v_last, v_last_at FROM change_counters AS c WHERE user_id = p_user_id;
+    v_last := coalesce(v_last, 0);
     BEGIN
         FOR undone IN
             WITH chosen AS (
@@ -66,7 +68,7 @@ BEGIN
             ), '{{}}') AS fields
             FROM chosen AS c GROUP BY c.entity_id ORDER BY max(c.seq) DESC
         LOOP
-            IF v_last <> ALL (p_if_match) THEN
+            IF p_if_match IS NOT NULL AND NOT if_match_holds(p_if_match, v_last, coalesce(v_last_at, 'epoch')) THEN
                 RAISE EXCEPTION USING ERRCODE = 'UNDOS';
             END IF;
             outcome := 'done';

@@ -22,7 +22,7 @@ router = APIRouter(
 )
 
 
-@router.get("/changes", operation_id="list_changes", response_model=ChangesResponse, responses=errors(400))
+@router.get("/changes", operation_id="list_changes", response_model=ChangesResponse, responses=errors(400, 410))
 async def list_changes(db: Db, query: Annotated[ChangesQuery, Query()]) -> Answer:
     """Everything that happened after `since`, oldest first: who, when, what, and the old and new values."""
     found = await changes.since(db, query.since, query.limit)

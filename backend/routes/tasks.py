@@ -13,7 +13,7 @@ from schemas import ListQuery, TaskComplete, TaskCreate, TaskDeleted, TaskListRe
 from web.answers import Answer, Streamed, answer, at, one, streamed, unchanged
 from web.documentation import BEARER, GUARDED, NOT_MODIFIED, errors, owner
 from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
-from web.fields import is_known
+from web.fields import entity_tag, is_known, task_tag
 
 EXISTS = {"model": TaskResponse, "description": "There is a task with this `uid`: here it is, as it now is"}
 
@@ -32,21 +32,24 @@ async def list_tasks(
 ) -> Answer | Streamed:
     """Newest first. Without `limit` all of them; with it a page, and `next_cursor` for the one after.
 
-    Its `ETag` is the number of the user's last change, so asking whether anything is new costs next to nothing.
+    Its `ETag` is that of the user's last change, so asking whether anything is new costs next to nothing.
     """
     binding = (db.owner, query.filter)
     after = tasks.Position(*pages.open(query.cursor, *binding)) if query.cursor else tasks.NEWEST
-    if if_none_match and is_known(latest := await changes.latest(db), if_none_match):
-        return unchanged(latest)
+    if if_none_match:
+        latest = entity_tag(db.owner, *await changes.latest(db))
+        if is_known(latest, if_none_match):
+            return unchanged(latest)
     if query.limit is None:
-        (version, found), rest = await tasks.list_all(db, query.filter, after)
+        (revision, found), rest = await tasks.list_all(db, query.filter, after)
+        tag = entity_tag(db.owner, *revision)
         if rest is None:
-            return answer(found, "Tasks retrieved", version)
-        return streamed(found, rest, "Tasks retrieved", version)
-    version, found = await tasks.list_newest_first(db, query.filter, query.limit + 1, after)
+            return answer(found, "Tasks retrieved", tag)
+        return streamed(found, rest, "Tasks retrieved", tag)
+    revision, found = await tasks.list_newest_first(db, query.filter, query.limit + 1, after)
     page, more = found[: query.limit], found[query.limit :]
     next_cursor = pages.make(page[-1]["created_at"], page[-1]["id"], *binding) if more else None
-    return answer(page, "Tasks retrieved", version, next_cursor=next_cursor)
+    return answer(page, "Tasks retrieved", entity_tag(db.owner, *revision), next_cursor=next_cursor)
 
 
 @router.post(
@@ -68,7 +71,9 @@ async def create_task(db: Db, body: TaskCreate, if_match: IfMatch = None) -> Ans
 )
 async def get_task(db: Db, task_id: TaskId, if_none_match: IfNoneMatch = None) -> Answer:
     task = await tasks.get(db, task_id)
-    return unchanged(task["version"]) if is_known(task["version"], if_none_match) else one(task, "Task retrieved")
+    if if_none_match and is_known(task_tag(task), if_none_match):
+        return unchanged(task_tag(task))
+    return one(task, "Task retrieved")
 
 
 @router.put(

@@ -13,7 +13,7 @@ from schemas import PageQuery, TaskDeleted, TaskResponse, TrashResponse
 from web.answers import Answer, answer, at, one, unchanged
 from web.documentation import BEARER, GUARDED, NOT_MODIFIED, errors
 from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
-from web.fields import is_known
+from web.fields import entity_tag, is_known
 
 router = APIRouter(
     prefix="/v1/trash",
@@ -31,12 +31,13 @@ async def list_trash(
     """What was deleted last comes first. After 30 days (TRASH_KEPT_DAYS) a task is deleted for good."""
     binding = (db.owner, "trash")
     after = tasks.Position(*pages.open(query.cursor, *binding)) if query.cursor else trash.LATEST
-    version, found = await trash.list_latest_first(db, query.limit + 1, after)
-    if is_known(version, if_none_match):
-        return unchanged(version)
+    revision, found = await trash.list_latest_first(db, query.limit + 1, after)
+    tag = entity_tag(db.owner, *revision)
+    if is_known(tag, if_none_match):
+        return unchanged(tag)
     page, more = found[: query.limit], found[query.limit :]
     next_cursor = pages.make(page[-1]["deleted_at"], page[-1]["id"], *binding) if more else None
-    return answer(page, "Trash retrieved", version, next_cursor=next_cursor)
+    return answer(page, "Trash retrieved", tag, next_cursor=next_cursor)
 
 
 @router.post(

@@ -60,7 +60,7 @@ COLUMNS = {
     "trash.LIST": [*TASK, "deleted_at"],
     "trash.PURGE": ["applied", *TASK],
     "undo.UNDO": ["outcome", "conflicts", *CHANGE],
-    "changes.LATEST": ["seq"],
+    "changes.LATEST": ["seq", "at"],
     "changes.SINCE": CHANGE,
     "idempotency.FIND_ANSWER": ["fingerprint", "status", "headers", "body"],
     "idempotency.KEEP_ANSWER": [],

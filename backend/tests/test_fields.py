@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks import Versions
 from web import fields
 
 LARGEST = 2**63 - 1
+NOW = datetime(2026, 1, 12, 10, 0, 0, 123456, UTC)
+MICROSECONDS = 1768212000123456
+TAG = b'"7-hes1dmzqdc-7xxegd"'  # of what ada has at 7 since NOW
+
+
+def if_match(lines: list[bytes]) -> Versions:
+    return fields.if_match(lines, "ada")
+
 
 # RFC 9110 section 5.6.1: a list may have empty elements, blanks around its commas, and several lines.
 LISTS: dict[str, tuple[list[bytes], list[bytes] | None]] = {
@@ -79,7 +89,7 @@ def test_a_list_of_entity_tags_is_taken_as_rfc_9110_writes_it(lines: list[bytes]
 
 @pytest.mark.parametrize("lines", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_no_list_of_entity_tags_is_refused_by_both_conditions(lines: list[bytes]) -> None:
-    for parse, name in ((fields.if_match, "If-Match"), (fields.if_none_match, "If-None-Match")):
+    for parse, name in ((if_match, "If-Match"), (fields.if_none_match, "If-None-Match")):
         with pytest.raises(ValueError) as caught:
             parse(lines)
         assert str(caught.value) == f'{name} must be * or a list of entity tags, such as "7"'
@@ -150,38 +160,62 @@ def test_a_field_as_large_as_a_head_may_be_is_refused_at_once(many: bytes, end: 
     assert time.perf_counter() - began < 0.5
 
 
+ANY = None  # time: only the version was sent
+
+
 @pytest.mark.parametrize(
     ("lines", "versions"),
     [
         ([], None),
         ([b"*"], None),
-        ([b'"7"'], [7]),
-        ([b'"7", "12"', b'"0"'], [7, 12, 0]),
-        ([b'W/"7"'], []),
-        ([b'W/"7", "8"'], [8]),
+        ([TAG], [[7, MICROSECONDS]]),
+        ([b'"7"'], [[7, ANY]]),
+        ([b'"7", "12"', b'"0"', TAG], [[7, ANY], [12, ANY], [0, ANY], [7, MICROSECONDS]]),
+        ([b'W/"7"', b"W/" + TAG], []),
+        ([b'W/"7", "8"'], [[8, ANY]]),
+        ([TAG.replace(b"7xxegd", b"aaaaaa"), TAG.replace(b"7x", b"7X"), TAG.replace(b"7x", b"x")], []),
+        ([TAG.replace(b"hes", b"HES"), TAG.replace(b"-hes", b"-0hes"), TAG.replace(b"hes", b"zzzzzzz")], []),
+        ([TAG.replace(b"hes1dmzqdc", b"z" * 13), TAG.replace(b'"7', b'"07'), TAG.replace(b'd"', b'd-gzip"')], []),
         ([b'""'], []),
         ([b'"07"'], []),
-        ([b'"+7"', b'"-7"', b'"7.0"', b'"7_0"', b'"0x7"', b'"a"', b'"*"'], []),
+        ([b'"+7"', b'"-7"', b'"7.0"', b'"7_0"', b'"0x7"', b'"a"', b'"*"', b'"7-"', b'"7-7xxegd"'], []),
         (['"٧"'.encode(), b'"\xb2"'], []),  # digits of other scripts
-        ([b'"%d"' % LARGEST], [LARGEST]),
+        ([b'"%d"' % LARGEST], [[LARGEST, ANY]]),
         ([b'"%d"' % (LARGEST + 1)], []),
         ([b'"%s"' % (b"9" * 19)], []),
         ([b'"%s"' % (b"9" * 9_000)], []),
     ],
     ids=repr,
 )
-def test_if_match_knows_its_own_strong_tags_and_no_others(lines: list[bytes], versions: list[int] | None) -> None:
-    assert fields.if_match(lines) == versions
+def test_if_match_knows_its_own_strong_tags_and_no_others(lines: list[bytes], versions: Versions) -> None:
+    assert if_match(lines) == versions
 
 
-@given(st.integers(0, LARGEST))
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIMES = st.integers(0, 253_000_000_000_000_000).map(lambda microseconds: EPOCH + timedelta(microseconds=microseconds))
+
+
+@given(st.integers(0, LARGEST), TIMES, st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
 @settings(database=None)
-def test_the_tag_of_a_version_is_that_version_again_and_known_weak_or_strong(version: int) -> None:
-    tag = fields.entity_tag(version)
-    assert fields.if_match([tag]) == [version]
-    assert fields.is_known(version, fields.if_none_match([tag]))
-    assert fields.is_known(version, fields.if_none_match([b"W/" + tag]))
-    assert not fields.is_known(version + 1, fields.if_none_match([tag]))
+def test_a_tag_is_its_change_again_and_nobody_elses(version: int, at: datetime, owner: str) -> None:
+    tag = fields.entity_tag(owner, version, at)
+    microseconds = (at - EPOCH) // timedelta(microseconds=1)
+    assert fields.if_match([tag], owner) == [[version, microseconds]]
+    assert fields.if_match([tag], f"{owner}2") == []
+    for known in (tag, b"W/" + tag):
+        assert fields.is_known(tag, fields.if_none_match([known]))
+        for other in (
+            (owner, version + 1, at),
+            (owner, version, at + timedelta(microseconds=1)),
+            (f"{owner}2", version, at),
+        ):
+            assert not fields.is_known(fields.entity_tag(*other), fields.if_none_match([known]))
+
+
+def test_a_tag_is_made_of_number_time_and_mark() -> None:
+    assert fields.entity_tag("ada", 7, NOW) == TAG
+    assert int(TAG.split(b"-")[1], 36) == MICROSECONDS
+    assert fields.entity_tag("ada", 0, EPOCH) == b'"0-0-7xxegd"'
 
 
 @pytest.mark.parametrize(
@@ -189,18 +223,19 @@ def test_the_tag_of_a_version_is_that_version_again_and_known_weak_or_strong(ver
     [
         ([], False),
         ([b"*"], True),
-        ([b'"7"'], True),
-        ([b'W/"7"'], True),  # weak comparison, section 13.1.2
-        ([b'"6", "7"'], True),
-        ([b'"6"', b'W/"7"'], True),
+        ([TAG], True),
+        ([b"W/" + TAG], True),  # weak comparison, section 13.1.2
+        ([b'"6", ' + TAG], True),
+        ([b'"6"', b"W/" + TAG], True),
         ([b'"6"'], False),
+        ([b'"7"'], False),  # the version alone is for If-Match
         ([b'"*"'], False),
         ([b'"07"', b'"70"', b'"W/7"', b'""'], False),
     ],
     ids=repr,
 )
 def test_if_none_match_compares_weakly(lines: list[bytes], known: bool) -> None:
-    assert fields.is_known(7, fields.if_none_match(lines)) is known
+    assert fields.is_known(TAG, fields.if_none_match(lines)) is known
 
 
 # --- Idempotency-Key ---

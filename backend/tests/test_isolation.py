@@ -346,15 +346,15 @@ def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
     yield tasks.complete(db, bobs)
     yield tasks.complete(db, bobs, True)
     yield tasks.complete(db, bobs, False)
-    yield tasks.complete(db, bobs, True, [0])
+    yield tasks.complete(db, bobs, True, [[0, None]])
     yield tasks.update(db, bobs, {"title": "Stolen", "description": None, "completed": True})
     yield tasks.delete(db, bobs)
-    yield tasks.delete(db, bobs, [0])
+    yield tasks.delete(db, bobs, [[0, None]])
     yield tasks.restore(db, bobs)
-    yield tasks.restore(db, bobs, [0])
+    yield tasks.restore(db, bobs, [[0, None]])
     yield trash.list_latest_first(db, 10)
     yield trash.purge(db, bobs)
-    yield trash.purge(db, bobs, [0])
+    yield trash.purge(db, bobs, [[0, None]])
     yield undo.change(db, BOBS_SEQ)
     yield undo.group(db, BOBS_UID)
     yield changes.latest(db)
@@ -365,7 +365,7 @@ def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
 
 async def guess(db: Witness) -> None:
     """Is this the number of Bob's last change?"""
-    await tasks.create(db, "Hers", if_match=[BOBS_SEQ])
+    await tasks.create(db, "Hers", if_match=[[BOBS_SEQ, None]])
     db.seen.append({"guessed": BOBS_SEQ})
 
 
@@ -493,8 +493,9 @@ async def besieged(url: str) -> AsyncIterator[Besieged]:
 def test_the_mutations_are_all_the_where_clauses() -> None:
     clauses = [clause for text in SQL.values() for clause in re.findall(r"\bWHERE\b.*", text)]
     others = [clause for clause in clauses if not NAMES_THE_OWNER.search(clause)]
-    assert len(MUTATIONS) == len(clauses) - len(others) == 31
+    assert len(MUTATIONS) == len(clauses) - len(others) == 32
     assert others == [  # of no table's rows
+        "WHERE p_if_match[i][1] = p_version",
         "WHERE n.entity_id = c.entity_id AND (n.old <> n.new OR n.broken)",
         "WHERE f.name <> 'deleted_at' AND (",
         "WHERE v_now -> f.name NOT IN (f.net -> 0, f.net -> 1) OR f.net -> 2 = 'true'),",
@@ -703,7 +704,9 @@ def test_the_role_of_retention_reads_keys_and_times_alone(migrated: str) -> None
 
 
 A_TABLE = f"(?:{'|'.join(migrate.ISOLATED)})"
-PURE = {"tasks.TASK_FIELDS_FUNCTION", "tasks.TASK_CHANGES_FUNCTION"}  # reads and writes no row
+PURE = {  # reads and writes no row
+    *("tasks.IF_MATCH_HOLDS_FUNCTION", "tasks.TASK_FIELDS_FUNCTION", "tasks.TASK_CHANGES_FUNCTION"),
+}
 
 
 def names_the_owner(text: str) -> bool:
@@ -722,7 +725,7 @@ def names_the_owner(text: str) -> bool:
 
 def test_every_statement_and_function_names_the_owner() -> None:
     assert {name for name, text in SQL.items() if not names_the_owner(text)} == PURE
-    assert len(SQL) == 22
+    assert len(SQL) == 23
     for name, place in MUTATIONS:
         assert not names_the_owner(without_owner(SQL[name], place))
     for text in (SQL[name] for name in set(SQL) - PURE):

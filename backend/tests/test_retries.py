@@ -23,6 +23,7 @@ import embedded
 import migrate
 from tests import servers
 from tests.conftest import sql
+from tests.contract.wire import tag
 from tests.people import Person
 
 AT_ONCE = 50
@@ -304,7 +305,7 @@ def test_with_if_match_each_success_builds_on_exactly_one_version(ada: Person) -
     assert len(refused) == len(puts) - len(successes) > 0
     assert lost_marks(ada, task["id"], puts) == {}
 
-    said = {f'"{task["version"]}"': "begun "}
+    said = {tag(task): "begun "}
     said |= {put.answer.headers["etag"]: described(put.answer) for put in successes}
     assert len(said) == 1 + len(successes)  # each has a version of its own
     assert len({put.read.headers["etag"] for put in successes}) == len(successes)  # and replaced one of its own

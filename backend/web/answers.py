@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from errors import ApiError, PreconditionFailed
 from idempotency import Kept
 from strict_json import dumps
-from web.fields import entity_tag
+from web.fields import task_tag
 
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"  # RFC 9457
@@ -88,16 +88,16 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def answer(data: Any, message: str, version: int | None = None, status: int = 200, **members: Any) -> Answer:
+def answer(data: Any, message: str, tag: bytes | None = None, status: int = 200, **members: Any) -> Answer:
     """`{"data": …, "message": …}`; `members` come after. Rows of the database may stand for objects.
 
-    `version` is that of `data`: with it, the answer has an ETag.
+    `tag` is the ETag of `data`, if it has one.
     """
-    headers = None if version is None else _validators(version)
+    headers = None if tag is None else _validators(tag)
     return Answer(status, dumps({"data": data, "message": message, **members}), headers=headers)
 
 
-def streamed(first: list[Any], rest: AsyncIterator[list[Any]], message: str, version: int) -> Streamed:
+def streamed(first: list[Any], rest: AsyncIterator[list[Any]], message: str, tag: bytes) -> Streamed:
     """What `answer` of the whole list would be, `first` and then `rest`, which is read as it is sent.
 
     Each of these lists is emptied once it is JSON: rows take several times its memory, and many clients may be slow.
@@ -109,12 +109,12 @@ def streamed(first: list[Any], rest: AsyncIterator[list[Any]], message: str, ver
             yield b"," + _taken(batch)[1:-1]
         yield b'],"message":' + dumps(message) + b"}"
 
-    return Streamed(chunks(), _validators(version))
+    return Streamed(chunks(), _validators(tag))
 
 
-def _validators(version: int) -> Headers:
+def _validators(tag: bytes) -> Headers:
     """What a client asks with whether it still is so."""
-    return [(b"etag", entity_tag(version)), REVALIDATE]
+    return [(b"etag", tag), REVALIDATE]
 
 
 def _taken(rows: list[Any]) -> bytes:
@@ -124,7 +124,7 @@ def _taken(rows: list[Any]) -> bytes:
 
 
 def one(task: Mapping[str, Any], message: str, status: int = 200) -> Answer:
-    return answer(task, message, task["version"], status)
+    return answer(task, message, task_tag(task), status)
 
 
 def at(location: str, reply: Answer) -> Answer:
@@ -140,8 +140,8 @@ def not_modified(*headers: tuple[bytes, bytes]) -> Answer:
     return reply
 
 
-def unchanged(version: int) -> Answer:
-    return not_modified(*_validators(version))
+def unchanged(tag: bytes) -> Answer:
+    return not_modified(*_validators(tag))
 
 
 def keep(reply: Answer) -> Kept:
@@ -170,7 +170,7 @@ def failure(error: ApiError, accept: bytes = b"") -> Answer:
     """The error as JSON, or as RFC 9457 where the Accept header asks for it."""
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()]
     if isinstance(error, PreconditionFailed) and error.current:
-        headers += _validators(error.current["version"])
+        headers += _validators(task_tag(error.current))
     if accepts(accept, PROBLEM_JSON):
         return Answer(error.status, dumps(error.problem_details()), PROBLEM_JSON, headers)
     return Answer(error.status, dumps(error.body()), JSON, headers)

@@ -28,6 +28,7 @@ _WHEN = {
     403: "The path's user is not the token's",
     404: "Absent, deleted or another user's: all the same",
     409: "It meets something that it may not do away with; or, with a key, the same request is still running",
+    410: "`since` is beyond your last change: the database was restored or began again. Read everything again",
     412: "`If-Match` names another version; `data` is the task as it now is",
     413: "The body is over 64 KiB",
     415: "The body is not `application/json` in UTF-8",

@@ -20,16 +20,20 @@ from database import OwnerDatabase, get_database, get_db
 from errors import Invalid, Problem
 from pool import Transaction
 from schemas import Body
+from tasks import Versions
 from web import bodies, fields, paths
 from web.answers import Answer, Streamed, keep, replay
 from web.cursors import Cursors, get_cursors
 
 
 class Field(NamedTuple):
-    """A header field: its name, and what makes a value of its lines, or raises ValueError with a sentence."""
+    """A header field: its name, and what makes a value of its lines and the user who sent them.
+
+    It raises ValueError with a sentence where they are malformed.
+    """
 
     name: bytes
-    parse: Callable[[list[bytes]], Any]
+    parse: Callable[[list[bytes], str], Any]
 
 
 # What an endpoint may ask for, beside one `schemas.Body` and one model in `Annotated[…, Query()]`. A door calls the
@@ -39,7 +43,7 @@ Pages = Annotated[Cursors, Depends(get_cursors)]
 TaskId = Annotated[int, Path(ge=1, le=2**63 - 1, description="A canonical decimal integer")]
 Seq = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of a change")]
 IfMatch = Annotated[
-    list[int] | None,
+    Versions,
     WithJsonSchema({"type": "string"}),
     Header(alias="If-Match", description="`ETag`s: write only if the task is still at one of them, else 412"),
     Field(b"if-match", fields.if_match),
@@ -48,10 +52,11 @@ IfNoneMatch = Annotated[
     list[bytes] | None,
     WithJsonSchema({"type": "string"}),
     Header(alias="If-None-Match", description="`ETag`s of what you have: 304 if it is still so"),
-    Field(b"if-none-match", fields.if_none_match),
+    Field(b"if-none-match", lambda lines, _: fields.if_none_match(lines)),
 ]
 
-IDEMPOTENCY_KEY = Field(b"idempotency-key", fields.idempotency_key)  # of every write, whatever its endpoint
+# Of every write, whatever its endpoint.
+IDEMPOTENCY_KEY = Field(b"idempotency-key", lambda lines, _: fields.idempotency_key(lines))
 
 Endpoint = Callable[..., Awaitable[Answer | Streamed]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -233,7 +238,7 @@ def _parameters(query_string: bytes) -> dict[str, Any]:
 
 def _field(scope: Scope, field: Field, problems: list[Problem]) -> Any:
     try:
-        return field.parse(fields.values(scope, field.name))
+        return field.parse(fields.values(scope, field.name), scope.get("user_id", ""))
     except ValueError as error:
         problems.append(Problem(field.name.decode().title(), str(error)))
         return None

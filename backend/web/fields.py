@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
 
 from starlette.types import Scope
+
+from tasks import Versions
 
 KEY_MAX = 255
 
 _TAG = rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'  # RFC 9110 section 8.8.3
 _TAGS = re.compile(rb"[ \t,]*" + _TAG + rb"(?:[ \t]*,[ \t,]*" + _TAG + rb")*[ \t,]*")
-_VERSION = re.compile(rb'"(0|[1-9][0-9]{0,18})"')
+_VALIDATOR = re.compile(r'"(0|[1-9][0-9]{0,18})(?:-(0|[1-9a-z][0-9a-z]{0,12})-([a-z2-7]{6}))?"')
 _QUOTED = re.compile(r'"((?:[!#-\[\]-~]|\\["\\])*)"')  # RFC 9651 section 3.3.3, without the space
 _VISIBLE = re.compile("[!-~]+")
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
+_BEYOND = 2**63  # what no bigint of the database holds
 
 
 def values(scope: Scope, name: bytes) -> list[bytes]:
@@ -22,9 +34,30 @@ def values(scope: Scope, name: bytes) -> list[bytes]:
     return [value for other, value in scope["headers"] if other == name]
 
 
-def entity_tag(version: int) -> bytes:
-    """The strong validator of what is at `version`."""
-    return b'"%d"' % version
+def entity_tag(owner: str, number: int, at: datetime) -> bytes:
+    """The strong validator of what `owner` has at the change `number`, made `at` this time.
+
+    The number alone comes again in another life of the database, and for another user. A browser keeps by the address
+    alone, so that at one that names no user it asks with what somebody else was given.
+    """
+    return f'"{number}-{_base36((at - _EPOCH) // _MICROSECOND)}-{_mark(owner)}"'.encode()
+
+
+def task_tag(task: Mapping[str, Any]) -> bytes:
+    return entity_tag(task["user_id"], task["version"], task["updated_at"])
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        digits = _PAIRS[number % 1296] + digits
+        number //= 1296
+    return digits.lstrip("0") or "0"
+
+
+@lru_cache(4096)
+def _mark(user_id: str) -> str:
+    return base64.b32encode(sha256(user_id.encode()).digest())[:6].decode().lower()
 
 
 def entity_tags(lines: list[bytes], name: str) -> list[bytes] | None:
@@ -37,13 +70,19 @@ def entity_tags(lines: list[bytes], name: str) -> list[bytes] | None:
     return re.findall(_TAG, text)
 
 
-def if_match(lines: list[bytes]) -> list[int] | None:
-    """The versions that a write may meet; None where any will do. A weak or a foreign tag is none of them."""
+def if_match(lines: list[bytes], owner: str) -> Versions:
+    """The versions that a write of `owner` may meet, each with the microseconds of its change if they were sent too.
+
+    None where any will do. Weak tags, other users' and whatever is no validator of ours never match.
+    """
     tags = entity_tags(lines, "If-Match") if lines else None
     if tags is None:
         return None
-    versions = [int(found[1]) for tag in tags if (found := _VERSION.fullmatch(tag))]
-    return [version for version in versions if version < 2**63]
+    parts = [found.groups() for tag in tags if (found := _VALIDATOR.fullmatch(tag.decode("latin-1")))]
+    versions = [
+        (int(number), int(at, 36) if at else None) for number, at, mark in parts if mark in (None, _mark(owner))
+    ]
+    return [[number, at] for number, at in versions if number < _BEYOND and (at or 0) < _BEYOND]
 
 
 def if_none_match(lines: list[bytes]) -> list[bytes] | None:
@@ -54,9 +93,9 @@ def if_none_match(lines: list[bytes]) -> list[bytes] | None:
     return [b"*"] if tags is None else [tag.removeprefix(b"W/") for tag in tags]
 
 
-def is_known(version: int, known: list[bytes] | None) -> bool:
-    """Whether the client has what is at `version`, by its If-None-Match."""
-    return known is not None and (known == [b"*"] or entity_tag(version) in known)
+def is_known(tag: bytes, known: list[bytes] | None) -> bool:
+    """Whether the client has what `tag` is of, by its If-None-Match."""
+    return known is not None and (known == [b"*"] or tag in known)
 
 
 def idempotency_key(lines: list[bytes]) -> str | None:

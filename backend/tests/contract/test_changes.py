@@ -144,9 +144,14 @@ def test_without_since_and_limit_the_first_100_come(carol: Person) -> None:
     assert (page["data"], page["next_since"]) == (changes(carol)[:100], 100)
 
 
-@pytest.mark.parametrize("since", [SEVERAL, SEVERAL + 1, LARGEST])
-def test_where_nothing_is_new_next_since_is_what_was_asked(carol: Person, since: int) -> None:
-    assert told(carol, f"since={since}").json() == {"data": [], "message": "Changes retrieved", "next_since": since}
+def test_where_nothing_is_new_next_since_is_what_was_asked(carol: Person) -> None:
+    assert told(carol, f"since={SEVERAL}").json() == {"data": [], "message": "Changes retrieved", "next_since": SEVERAL}
+
+
+@pytest.mark.parametrize("since", [SEVERAL + 1, LARGEST])
+def test_what_is_beyond_the_last_change_is_no_place_to_go_on_from(carol: Person, since: int) -> None:
+    reply = told(carol, f"since={since}")
+    assert (reply.status, reply.json()["code"]) == (410, "CURSOR_EXPIRED")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pool
 import tasks
 from tests import servers
 from tests.conftest import sql
-from tests.contract.wire import Reply, ask
+from tests.contract.wire import Reply, ask, number
 from tests.people import Person
 from web import answers
 
@@ -180,7 +180,7 @@ def test_a_long_list_has_the_headers_of_a_short_one(carol: Person) -> None:
     assert {name: value for name, value in long.items() if name not in framing} == {
         name: value for name, value in short.items() if name not in framing
     }
-    assert long["etag"] == f'"{LONG}"'
+    assert number(long["etag"]) == LONG
 
 
 def test_a_long_list_that_is_known_is_not_sent_again(carol: Person) -> None:
@@ -216,7 +216,8 @@ def test_head_reads_no_more_than_the_beginning(server: servers.Running, carol: P
     said = len(server.printed())
     with connected(carol, request(carol, method="HEAD")) as line, HTTPResponse(line, method="HEAD") as response:
         response.begin()
-        assert (response.status, response.read(), response.getheader("ETag")) == (200, b"", f'"{LONG}"')
+        assert (response.status, response.read()) == (200, b"")
+        assert number(response.getheader("ETag", "")) == LONG
         assert "ERROR" not in logged(server, said, "HEAD /api/{user_id}/tasks 200 ")
 
 
@@ -350,7 +351,7 @@ def test_rows_are_let_go_as_soon_as_they_are_written() -> None:
         yield second
 
     async def read() -> list[tuple[bytes, int]]:
-        reply = answers.streamed(first, rest(), "Tasks retrieved", 3)
+        reply = answers.streamed(first, rest(), "Tasks retrieved", b'"3"')
         return [(chunk, len(first) + len(second)) async for chunk in reply.chunks]
 
     assert asyncio.run(read()) == [

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tests.people import Person
+from web.fields import task_tag
 
 JSON = {"Content-Type": "application/json"}
 ORIGIN = "http://localhost:3000"
@@ -87,6 +88,16 @@ def say(who: Person | str, sent: bytes, method: str = "GET") -> Reply:
 def moment(text: str) -> datetime:
     """A time that was answered."""
     return datetime.fromisoformat(text)
+
+
+def tag(task: dict[str, Any]) -> str:
+    """The ETag of a task that was answered; test_validators.py says what is in it."""
+    return task_tag({**task, "updated_at": moment(task["updated_at"])}).decode()
+
+
+def number(etag: str) -> int:
+    """Of an ETag, the number of the change."""
+    return int(etag.strip('"').partition("-")[0])
 
 
 def _connection(who: Person | str) -> HTTPConnection:
