@@ -62,7 +62,6 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
     components["ProblemDetails"] = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
     for path in schema["paths"].values():
         for method, operation in path.items():
-            _body_is_no_null(operation)
             if method != "get" and operation.get("security"):
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
             for status, response in operation["responses"].items():
@@ -71,11 +70,3 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
                         "schema": {"$ref": "#/components/schemas/ProblemDetails"}
                     }
     return schema
-
-
-def _body_is_no_null(operation: dict[str, Any]) -> None:
-    """FastAPI documents an optional body as one that may be `null`; ours may be absent."""
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        models = [model for model in content["schema"].get("anyOf", ()) if model != {"type": "null"}]
-        if len(models) == 1:
-            content["schema"] = models[0]
