@@ -173,11 +173,22 @@ class TaskUpdate(Body):
 
 
 class TaskComplete(Body):
-    """With `completed`: set it, so that a retry is safe. Without: toggle."""
+    """With `completed`: set it, so that a retry is safe. `{}`: toggle. Other members alone are refused."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"completed": True}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"completed": True}],
+            "anyOf": [{"required": ["completed"]}, {"maxProperties": 0}],
+        }
+    )
 
     completed: Completed = Field(default_factory=bool)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _misspelt_is_refused(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A body without `completed` toggles, so whoever misspells it would get the opposite half of the time."""
+        return {"completed": None, **values} if values else values
 
 
 class Paged(BaseModel):

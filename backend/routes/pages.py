@@ -19,7 +19,8 @@ from starlette.requests import HTTPConnection
 
 from strict_json import dumps
 from web.answers import JSON, Answer, Headers, accepts, not_modified
-from web.doors import Endpoint, PublicDoor
+from web.doors import Endpoint, IfNoneMatch, PublicDoor
+from web.fields import is_known
 
 router = APIRouter(route_class=PublicDoor, include_in_schema=False)
 
@@ -62,12 +63,12 @@ class Resource:
         """Made when first asked for: 46 ms for the largest, which no start should wait for."""
         return gzip.compress(self.body, compresslevel=6, mtime=0)
 
-    def reply(self, sent: SentHeaders) -> Answer:
+    def reply(self, sent: SentHeaders, if_none_match: list[bytes] | None) -> Answer:
         """The bytes, or 304 to a client that has them."""
         zip_it = accepts(sent.get(b"accept-encoding", b""), b"gzip")
         etag = f'"{self.digest}{"-gzip" if zip_it else ""}"'.encode()
         headers = [*self.headers, (b"etag", etag)]
-        if etag in [known.strip().removeprefix(b"W/") for known in sent.get(b"if-none-match", b"").split(b",")]:
+        if is_known(etag, if_none_match):
             return not_modified(*headers)
         if zip_it:
             return Answer(200, self.zipped, self.content_type, [*headers, (b"content-encoding", b"gzip")])
@@ -179,26 +180,26 @@ DocsPage = Annotated[Resource, Depends(get_docs_page)]
 
 
 @router.get("/", response_model=None)
-async def home(sent: Sent, pages: Rendered) -> Answer:
+async def home(sent: Sent, pages: Rendered, if_none_match: IfNoneMatch = None) -> Answer:
     """A page for a person, a short JSON for a program."""
     for_a_person = accepts(sent.get(b"accept", b""), b"text/html")
-    return (pages.home if for_a_person else pages.directions).reply(sent)
+    return (pages.home if for_a_person else pages.directions).reply(sent, if_none_match)
 
 
 @router.get("/docs", response_model=None)
-async def docs(sent: Sent, page: DocsPage) -> Answer:
+async def docs(sent: Sent, page: DocsPage, if_none_match: IfNoneMatch = None) -> Answer:
     """Swagger UI."""
-    return page.reply(sent)
+    return page.reply(sent, if_none_match)
 
 
 @router.get("/openapi.json", response_model=None)
-async def openapi(sent: Sent, pages: Rendered) -> Answer:
-    return pages.openapi.reply(sent)
+async def openapi(sent: Sent, pages: Rendered, if_none_match: IfNoneMatch = None) -> Answer:
+    return pages.openapi.reply(sent, if_none_match)
 
 
 def _door_to(asset: Resource) -> Endpoint:
-    async def send_asset(sent: Sent) -> Answer:
-        return asset.reply(sent)
+    async def send_asset(sent: Sent, if_none_match: IfNoneMatch = None) -> Answer:
+        return asset.reply(sent, if_none_match)
 
     return send_asset
 

@@ -114,7 +114,7 @@ async def delete_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answ
     responses=errors(400, 404, *GUARDED, 413, 415),
 )
 async def complete_task(db: Db, task_id: TaskId, body: TaskComplete | None = None, if_match: IfMatch = None) -> Answer:
-    """Without a body, or with `{}`: toggle, atomically. With `completed`: set it, so that a retry is safe."""
+    """Without a body, or with `{}` or `null`: toggle, atomically. With `completed`: set it, so that a retry is safe."""
     wanted = body.completed if body and body.model_fields_set else None
     task = await tasks.complete(db, task_id, wanted, if_match)
     return one(task, "Task marked as completed" if task["completed"] else "Task marked as incomplete")

@@ -245,6 +245,18 @@ def test_who_has_it_is_not_sent_it_again(ask: Ask, path: str, encoding: str) -> 
     assert ask(path, accept_encoding=encoding, if_none_match='"other"').status_code == 200
 
 
+@pytest.mark.parametrize("path", [*PAGES, "/openapi.json", next(iter(pages.ASSETS))])
+def test_pages_read_if_none_match_as_tasks_do(ask: Ask, path: str) -> None:
+    etag = ask(path).headers["etag"]
+    for known in ("*", f'"a,b", {etag}', f",, {etag} ,", f" {etag}\t"):
+        assert ask(path, if_none_match=known).status_code == 304, known
+    for known in ('"*"', f'"a,{etag[1:]}', f'"{etag[1:-1]},"', f'"{etag[1:-1].upper()}"'):
+        assert ask(path, if_none_match=known).status_code == 200, known
+    for malformed in (etag.strip('"'), f"w/{etag}", f"{etag} {etag}", f"*, {etag}", ""):
+        answer = ask(path, if_none_match=malformed)
+        assert (answer.status_code, answer.json()["code"]) == (400, "VALIDATION_ERROR"), malformed
+
+
 def test_an_asset_is_kept_for_a_year_under_a_path_that_changes_with_it(ask: Ask) -> None:
     for path, answer in assets(ask).items():
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"

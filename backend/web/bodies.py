@@ -62,6 +62,11 @@ def _within(body: bytes, limit: int) -> bytes:
     return body
 
 
+def is_none(body: bytes) -> bool:
+    """Whether there is no body. `null` is none either: some clients send it when they have nothing to say."""
+    return body.strip(b" \t\r\n") == b"null" or not body
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
     try:
         value = strict_json.loads(body)

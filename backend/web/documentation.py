@@ -118,7 +118,6 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
     _add_problem_details(schema["components"]["schemas"])
     for path in schema["paths"].values():
         for method, operation in path.items():
-            _body_is_no_null(operation)
             writes = method != "get" and bool(operation.get("security"))
             if writes:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
@@ -155,11 +154,3 @@ def _reference(content: dict[str, Any]) -> str:
     """`Task` of a content whose schema is `#/components/schemas/Task`."""
     reference: str = content.get("application/json", {}).get("schema", {}).get("$ref", "")
     return reference.rpartition("/")[2]
-
-
-def _body_is_no_null(operation: dict[str, Any]) -> None:
-    """FastAPI documents an optional body as one that may be `null`; ours may be absent."""
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        models = [model for model in content["schema"].get("anyOf", ()) if model != {"type": "null"}]
-        if len(models) == 1:
-            content["schema"] = models[0]

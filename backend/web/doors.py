@@ -155,8 +155,8 @@ class Door(APIRoute):
         key = _field(scope, IDEMPOTENCY_KEY, problems) if self.writes else None
         _refuse_misplaced_condition(scope, self.writes, problems)
         if needs.body and needs.body_model:
-            wanted = sent or not needs.body_optional
-            arguments[needs.body] = _body(needs.body_model, sent, problems) if wanted else None
+            absent = needs.body_optional and bodies.is_none(sent)
+            arguments[needs.body] = None if absent else _body(needs.body_model, sent, problems)
         if problems:
             raise Invalid(problems)
         return Retry(key, idempotency.fingerprint(scope["method"], path, sent)) if key else None

@@ -91,6 +91,8 @@ def test_nesting_100_000_deep_is_refused_and_the_server_lives(ada: Person) -> No
 @pytest.mark.parametrize("body", [b"[]", b"null", b"true", b'"title"', b"7", b'[{"title":"a"}]'])
 def test_a_body_that_is_no_object_is_400(ada: Person, body: bytes) -> None:
     for method, path in (("POST", ""), ("PUT", "/7"), ("PATCH", "/7"), ("PATCH", "/7/complete")):
+        if path.endswith("complete") and body == b"null":
+            continue  # it needs no body
         reply = send(ada, method, path, body)
         assert (reply.status, reply.error) == (400, NOT_AN_OBJECT)
         assert reply.json()["errors"] == [{"field": "body", "message": NOT_AN_OBJECT}]

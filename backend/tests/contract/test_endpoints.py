@@ -177,7 +177,7 @@ def test_concurrent_toggles_flip_as_often_as_they_are_asked(ada: Person) -> None
     assert the_task(ada, task)["completed"] is True
 
 
-@pytest.mark.parametrize("body", [None, b"", b"{}", b'{"other": true}', b" {} \n"])
+@pytest.mark.parametrize("body", [None, b"", b"{}", b" {} \n", b"null", b"\tnull\n"])
 def test_complete_without_completed_toggles(ada: Person, body: bytes | None) -> None:
     task = ada.has("Buy milk")
     for expected in (True, False):
@@ -196,7 +196,48 @@ def test_complete_with_completed_sets_so_that_a_retry_is_safe(ada: Person) -> No
         assert (again.status_code, again.json()) == (200, first.json())  # updated_at, version: nothing changed
 
 
-@pytest.mark.parametrize("body", [b"null", b"true", b"[]", b'"completed"', b"{", b'{"completed": 1}'])
+MISSPELT = [
+    b'{"complete": true}',
+    b'{"Completed": true}',
+    b'{"is_completed": false}',
+    b'{"done": true, "title": "a"}',
+    b'{"": 1}',
+    b'{"completed": null}',
+    b'{"complete": true, "completed": null}',
+]
+
+
+@pytest.mark.parametrize("body", MISSPELT)
+def test_a_misspelt_completed_is_refused_and_does_not_toggle(ada: Person, body: bytes) -> None:
+    task = ada.has("Buy milk")
+    for headers in ({}, {"Idempotency-Key": task["uid"]}, {"If-Match": "*"}):
+        reply = send(ada, "PATCH", f"/{task['id']}/complete", body, **headers)
+        message = "Completed must be true or false"
+        assert (reply.status, reply.json()["errors"]) == (400, [{"field": "completed", "message": message}])
+    assert the_task(ada, task) == task
+
+
+@pytest.mark.parametrize("body", [b'{"completed": true, "title": "a"}', b'{"x": 1, "completed": true}'])
+def test_complete_ignores_other_fields_beside_completed(ada: Person, body: bytes) -> None:
+    task = ada.has("Buy milk")
+    for _ in range(2):
+        shown = send(ada, "PATCH", f"/{task['id']}/complete", body).data
+        assert (shown["completed"], shown["title"]) == (True, "Buy milk")
+
+
+@pytest.mark.parametrize("body", [b"null", b" null ", b""])
+def test_null_as_a_body_is_no_body_wherever_none_is_needed(ada: Person, body: bytes) -> None:
+    task = ada.has("Buy milk")
+    one, in_trash = f"{ada.tasks}/{task['id']}", f"/v1/trash/{task['id']}"
+    writes = [("PATCH", f"{one}/complete"), ("DELETE", one), ("POST", f"{in_trash}/restore"), ("DELETE", one)]
+    for method, url in [*writes, ("DELETE", in_trash)]:
+        assert ask(ada, method, url, body, JSON).status == 200
+    seq = ada.has("Another")["version"]
+    assert ask(ada, "POST", f"/v1/changes/{seq}/undo", body, JSON).status == 200
+    assert send(ada, "POST", "", body).status == 400  # where one is needed, it is none either
+
+
+@pytest.mark.parametrize("body", [b"true", b"[]", b'"completed"', b"{", b'{"completed": 1}', b"null,", b"nul"])
 def test_complete_refuses_a_body_that_is_no_object_or_no_boolean(ada: Person, body: bytes) -> None:
     task = ada.has("Buy milk")
     assert send(ada, "PATCH", f"/{task['id']}/complete", body).status == 400

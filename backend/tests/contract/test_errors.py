@@ -89,6 +89,7 @@ FAILURES = [
     Failure("id and body wrong", 400, "PATCH", TASKS + "/abc", b'{"title":null}', JSON),
     Failure("no JSON", 400, "POST", TASKS, b"{", JSON),
     Failure("no body", 400, "POST", TASKS),
+    Failure("completed misspelt", 400, "PATCH", TASKS + "/7/complete", b'{"complete":true}', JSON),
     Failure("no object", 400, "PATCH", TASKS + "/7/complete", b"[]", JSON),
     Failure("lone surrogate", 400, "POST", TASKS, b'{"title":"\\ud800"}', JSON),
     Failure("id is a word", 400, "GET", TASKS + "/abc"),
