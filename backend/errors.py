@@ -95,15 +95,9 @@ class Unauthorized(ApiError):
         self.hint = hint or description  # for the log: may quote the token's header and origin, cleaned
 
     def members(self) -> dict[str, Any]:
-        return {"reason": self.reason, "hint": self.public_hint()}
+        return {"reason": self.reason, "hint": self.advice}  # `self.hint` is for the log only
 
-    def public_hint(self) -> str:
-        """What is wrong and what to look at: fixed texts, for the body. `hint` is for the log only."""
-        if not self.description:
-            return self.advice()
-        end = "" if self.description.endswith("?") else "."
-        return f"{self.description[0].upper()}{self.description[1:]}{end} {self.advice()}"
-
+    @property
     def advice(self) -> str:
         return MILLISECONDS if "milliseconds" in self.description else ADVICE[self.reason]
 

@@ -67,4 +67,4 @@ def _printable(value: Any) -> str:
 
 
 def _verdict(refusal: Unauthorized) -> str:
-    return f"REFUSED   {refusal.reason}: {refusal.description}\n          {refusal.advice()}"
+    return f"REFUSED   {refusal.reason}: {refusal.description}\n          {refusal.advice}"
