@@ -12,6 +12,7 @@ from errors import Unfit
 from pool import Session
 from schemas import TITLE_MAX, TaskCreate
 
+VERSION = "0001"  # the first of ours, which has the same columns
 NAMES = ("tasks", "task")  # the second is SQLModel's own for a class Task
 TEXT = ("character varying", "text")
 TIME = ("timestamp without time zone", "timestamp with time zone")
@@ -74,15 +75,10 @@ CREATE TEMP TABLE adopted_tasks ON COMMIT DROP AS
 SELECT id, user_id, title, description, completed, {created_at} AS created_at, {updated_at} AS updated_at FROM {table}
 """
 
-# FORCE would bind the owner of the table, too; nobody else can see it before the commit.
-PUT_BACK = (
-    "ALTER TABLE tasks NO FORCE ROW LEVEL SECURITY",
-    f"""
-    INSERT INTO tasks (id, user_id, title, description, completed, created_at, updated_at) OVERRIDING SYSTEM VALUE
-    SELECT id, user_id, title, description, completed, created_at, updated_at FROM {COPY}
-    """,  # noqa: S608  # a constant
-    "ALTER TABLE tasks FORCE ROW LEVEL SECURITY",
-)
+PUT_BACK = f"""
+INSERT INTO tasks (id, user_id, title, description, completed, created_at, updated_at) OVERRIDING SYSTEM VALUE
+SELECT id, user_id, title, description, completed, created_at, updated_at FROM {COPY}
+"""  # noqa: S608  # a constant
 
 
 class Adoptable(NamedTuple):
@@ -113,14 +109,20 @@ async def set_aside(session: Session, table: Adoptable) -> int:
     times = {name: _in_utc(name, table.types[name]) for name in ("created_at", "updated_at")}
     await session.execute(SET_ASIDE.format(table=table.name, **times))
     await session.execute(f"DROP TABLE {table.name}")
+    await session.execute("SET LOCAL row_security = on")
     return next_id
 
 
-async def put_back(session: Session, next_id: int) -> None:
-    """Into the table of the first migration, still without a log; the second makes its beginning of what is there."""
-    for statement in PUT_BACK:
-        await session.execute(statement)
+async def put_back(session: Session, next_id: int) -> int:
+    """Into the table of VERSION, which has no log yet: the next migration makes the log's beginning of what is there.
+
+    Returns how many rows there are.
+    """
+    await session.execute("ALTER TABLE tasks NO FORCE ROW LEVEL SECURITY")  # it would bind this login, too
+    done = await session.execute(PUT_BACK)
+    await session.execute("ALTER TABLE tasks FORCE ROW LEVEL SECURITY")
     await session.execute(f"ALTER TABLE tasks ALTER COLUMN id RESTART WITH {next_id}")
+    return int(done.split()[-1])  # of "INSERT 0 18"
 
 
 async def _flaw(session: Session, table: str, types: dict[str, str]) -> str:

@@ -189,6 +189,8 @@ async def _session(address: Address) -> AsyncIterator[Session]:
 async def _connect(address: Address) -> Session:
     try:
         return await connect(address)
+    except OSError:  # some of TLS are ValueErrors, too
+        raise
     except ValueError as error:  # a host that cannot be looked up, a parameter that asyncpg does not take
         raise Unfit(f"the URL cannot be used ({said(error)}).") from None
 
@@ -224,10 +226,9 @@ async def _bring_up_to_date(session: Session, address: Address, adopting: bool) 
         await _run(session, found.version, "head")
     else:
         next_id = await adoption.set_aside(session, old)
-        await _run(session, None, "0001")
-        await adoption.put_back(session, next_id)
-        await _run(session, "0001", "head")
-        count = await session.fetchval("SELECT count(*) FROM tasks")
+        await _run(session, None, adoption.VERSION)
+        count = await adoption.put_back(session, next_id)
+        await _run(session, adoption.VERSION, "head")
         log.info("database: the table %s is adopted, with %d tasks", old.name, count)
     log.info("database: schema brought from %s to %s", found.version or "nothing", HEAD)
 
@@ -287,7 +288,7 @@ async def _require_room(session: Session, found: Found, adopting: bool) -> adopt
         raise Unfit(f"the schema {found.search_path} has no table of tasks to adopt; migrate without --adopt.")
     if old and not adopting and not (old.flaw and old.name != "tasks"):
         raise Unfit(_offer(old, found, elsewhere))
-    return old
+    return old if adopting else None
 
 
 def _offer(old: adoption.Adoptable, found: Found, elsewhere: str) -> str:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
+from sqlalchemy import MetaData
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
 
 import dsn
 import embedded
 import migrate
 from errors import SettingError
-from tests import servers
+from tests import servers, tls
 from tests.conftest import sql, waiting_for_locks
 from tests.people import Person
+from tests.test_database import catalogue, with_sqlalchemy
 
 Empty = Callable[[], str]
 LOGIN = "migrate_stranger"  # owns nothing, may do nothing
@@ -491,3 +498,289 @@ def test_a_login_that_does_not_own_the_tables_cannot_migrate_them(empty_database
 def test_an_old_server_is_refused(empty_database: Empty, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrate, "OLDEST_SERVER", 99)
     assert re.search(r"PostgreSQL \d+ is too old; it must be 99 or newer\.$", refused(empty_database()))
+
+
+# --- a table that a plain FastAPI + SQLModel backend has made ---
+
+
+class Plain(SQLModel, registry=registry()):
+    """Apart from our own tables."""
+
+    metadata = MetaData()
+
+
+class PlainTask(Plain, table=True):
+    """As a hundred tutorials have it."""
+
+    __tablename__ = "tasks"
+
+    id: int | None = Field(default=None, primary_key=True)
+    user_id: str = Field(index=True)
+    title: str = Field(max_length=200)
+    description: str | None = Field(default=None, max_length=1000)
+    completed: bool = Field(default=False)
+    created_at: datetime = Field(default_factory=datetime.now)
+    updated_at: datetime = Field(default_factory=datetime.now)
+
+
+PLAIN = """
+CREATE TABLE {table} (
+    id SERIAL NOT NULL, user_id VARCHAR NOT NULL, title VARCHAR(200) NOT NULL, description VARCHAR(1000),
+    completed BOOLEAN NOT NULL, created_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITHOUT TIME ZONE NOT NULL, PRIMARY KEY (id)
+);
+CREATE INDEX ix_{table}_user_id ON {table} (user_id);
+"""
+INSERT = """
+INSERT INTO {table} (user_id, title, description, completed, created_at, updated_at)
+SELECT 'user-' || n % 3, CASE WHEN n = 7 THEN ' ☕ ' ELSE 'Task ' || n END, CASE WHEN n % 2 = 0 THEN 'More' END,
+       n % 4 = 0, '2026-01-01 10:00:00.123456'::timestamp + n % 5 * interval '1 day',
+       '2026-02-01'::timestamp + n * interval '1 second'
+FROM generate_series(1, 20) AS n;
+DELETE FROM {table} WHERE id > 18;
+"""
+AS_IT_WAS = """
+SELECT id, user_id, title, description, completed, created_at, updated_at FROM {table} ORDER BY id
+"""
+
+
+def test_what_create_all_makes_is_what_is_adopted_here(empty_database: Empty) -> None:
+    """So that the tables of these tests are those that people have. SQLModel made times without zone until 2026."""
+    made, written = empty_database(), empty_database()
+    asyncio.run(with_sqlalchemy(made, Plain.metadata.create_all))
+    run(written, PLAIN.format(table="tasks").replace("WITHOUT TIME ZONE", "WITH TIME ZONE"))
+    for query in ("columns", "constraints", "indexes"):
+        assert catalogue(made)[query] == catalogue(written)[query]
+
+
+@pytest.mark.parametrize("table", ["tasks", "task"])
+def test_a_start_offers_to_adopt_the_table_and_changes_nothing(table: str, empty_database: Empty) -> None:
+    url = empty_database()
+    run(url, PLAIN.format(table=table) + INSERT.format(table=table))
+    before = everything(url), sql(url, AS_IT_WAS.format(table=table))
+    sentence = refused(url)
+    assert sentence.startswith(
+        f"NEON_DATABASE_URL: the schema public has a table {table} already, which is not ours but"
+    )
+    assert "`todo migrate --adopt` (python3 run.py migrate --adopt), which keeps every row" in sentence
+    assert (everything(url), sql(url, AS_IT_WAS.format(table=table))) == before
+
+
+def test_an_adopted_table_keeps_every_row_and_is_served(empty_database: Empty, tmp_path: Path) -> None:
+    """Adopted by a login that owns the table and that FORCE therefore binds."""
+    url = empty_database()
+    run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks"))
+    before = sql(url, AS_IT_WAS.format(table="tasks"))
+    done = command(url, "--adopt")
+    assert (done.returncode, done.stdout) == (0, f"Schema {migrate.HEAD}; row-level security proven.\n"), done.stderr
+    assert "the table tasks is adopted, with 18 tasks" in done.stderr
+
+    after = sql(url, AS_IT_WAS.format(table="tasks"))
+    assert [tuple(row)[:5] for row in after] == [tuple(row)[:5] for row in before]
+    assert [tuple(row)[5:] for row in after] == [tuple(in_utc(time) for time in tuple(row)[5:]) for row in before]
+    logged = sql(url, "SELECT * FROM changes ORDER BY entity_id")
+    assert [(row["entity_id"], row["op"], row["user_id"]) for row in logged] == [
+        (row["id"], "create", row["user_id"]) for row in after
+    ]
+    assert [json.loads(row["fields"])["title"] for row in logged] == [[None, row["title"]] for row in after]
+    assert command(url, "--adopt").returncode == 0  # nothing is left to do
+
+    fresh = empty_database()
+    upgrade(fresh)
+    assert catalogue(url) == catalogue(fresh)
+    with servers.running(tmp_path, NEON_DATABASE_URL=url) as server:
+        servers.wait_until_up(server, "/ready")
+        ada = Person(server.url, "user")
+        with closing(ada.client):
+            assert ada.has("The next id follows the largest that was ever given")["id"] == 21
+
+
+def in_utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER COLUMN created_at TYPE timestamptz, ALTER COLUMN updated_at TYPE timestamptz",
+        "ALTER COLUMN title TYPE text, ALTER COLUMN description TYPE text, ALTER COLUMN user_id TYPE text",
+        "ALTER COLUMN id TYPE bigint, ALTER COLUMN title TYPE varchar(255), ALTER COLUMN created_at TYPE timestamp(3)",
+        "ALTER COLUMN completed DROP NOT NULL, ALTER COLUMN created_at DROP NOT NULL, ALTER COLUMN title DROP NOT NULL",
+        "ALTER COLUMN completed SET DEFAULT false, ALTER COLUMN created_at SET DEFAULT now()",
+    ],
+)
+def test_a_table_that_differs_a_little_is_adopted_without_loss(change: str, empty_database: Empty) -> None:
+    url = empty_database()
+    run(url, PLAIN.format(table="task") + INSERT.format(table="task") + f"ALTER TABLE task {change}")
+    run(url, "CREATE INDEX task_done ON task (completed)")
+    run(url, f"ALTER DATABASE {name_of(url)} SET timezone = 'America/New_York'")
+    instant = "CASE WHEN pg_typeof({0})::text LIKE '%without%' THEN {0}::timestamp AT TIME ZONE 'UTC' ELSE {0} END"
+    query = f"SELECT *, {instant.format('created_at')} AS created, {instant.format('updated_at')} AS updated FROM task"
+    before = sql(url, f"{query} ORDER BY id")
+    upgrade(url, adopting=True)
+    names = ("id", "user_id", "title", "description", "completed")
+    after = sql(url, "SELECT * FROM tasks ORDER BY id")
+    assert [[row[name] for name in names] for row in after] == [[row[name] for name in names] for row in before]
+    assert [(row["created_at"], row["updated_at"]) for row in after] == [
+        (row["created"], row["updated"]) for row in before
+    ]
+    assert sql(url, "SELECT to_regclass('task') AS old") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "flaw"),
+    [
+        ("ALTER TABLE tasks ADD COLUMN due date, ADD COLUMN tags text", "what is in due, tags would be lost"),
+        (
+            "ALTER TABLE tasks ALTER user_id TYPE integer USING 1",
+            "user_id is of type integer, not character varying or",
+        ),
+        ("ALTER TABLE tasks ALTER completed TYPE integer USING 0", "completed is of type integer, not boolean"),
+        ("ALTER TABLE tasks DROP CONSTRAINT tasks_pkey", "id is not its primary key"),
+        ("ALTER TABLE tasks ADD CHECK (title <> 'x')", "constraint tasks_title_check would be lost"),
+        ("CREATE VIEW mine AS SELECT * FROM tasks", "view or rule mine would be lost"),
+        ("CREATE TABLE notes (task int REFERENCES tasks)", "foreign key of notes would be lost"),
+        ("CREATE POLICY own ON tasks USING (true)", "policy own would be lost"),
+        ("CREATE UNIQUE INDEX one ON tasks (user_id, title)", "unique index one would be lost"),
+        ("CREATE TABLE more () INHERITS (tasks)", "inheritance would be lost"),
+    ],
+)
+def test_a_table_that_would_lose_something_is_not_adopted(change: str, flaw: str, empty_database: Empty) -> None:
+    url = empty_database()
+    run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks") + change)
+    before = everything(url), sql(url, AS_IT_WAS.format(table="tasks"))
+    assert f"table tasks already, which is not ours and cannot be adopted ({flaw}" in refused(url)
+    with pytest.raises(SettingError, match=rf"^NEON_DATABASE_URL: the table tasks cannot be adopted: {flaw}"):
+        upgrade(url, adopting=True)
+    assert (everything(url), sql(url, AS_IT_WAS.format(table="tasks"))) == before
+
+
+def test_rows_that_break_our_rules_are_named_and_nothing_is_changed(empty_database: Empty) -> None:
+    url = empty_database()
+    run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks"))
+    columns = ("title", "description", "completed", "created_at")
+    run(url, "".join(f"ALTER TABLE tasks ALTER {column} DROP NOT NULL;" for column in columns))
+    run(url, "ALTER TABLE tasks ALTER title TYPE text, ALTER description TYPE text")
+    for change in (
+        "title = '' WHERE id = 1",
+        "title = E'\\u200b \\u3000' WHERE id BETWEEN 2 AND 7",
+        "title = repeat('☕', 201) WHERE id = 8",
+        "title = repeat(' ', 10) || repeat('x', 199) WHERE id = 9",
+        "description = repeat('x', 1001) WHERE id = 10",
+        "user_id = ' ' WHERE id = 11",
+        "user_id = repeat('u', 256) WHERE id = 12",
+        "completed = NULL, created_at = NULL WHERE id = 13",
+        "updated_at = 'infinity' WHERE id = 14",
+        "id = -1 WHERE id = 15",
+        "title = '  kept as it is ' WHERE id = 16",
+    ):
+        sql(url, f"UPDATE tasks SET {change}")
+    before = everything(url), sql(url, "SELECT tasks::text FROM tasks ORDER BY id")
+    with pytest.raises(SettingError) as refusal:
+        upgrade(url, adopting=True)
+    assert str(refusal.value) == (
+        "NEON_DATABASE_URL: 15 of the rows of tasks break a rule: Completed must be true or false (id 13); "
+        "Created at and updated at must be times of the years 1 to 9999 (ids 13, 14); "
+        "Description must not exceed 1000 characters (id 10); Id must be greater than 0 (id -1); "
+        "Title is required (ids 1, 2, 3, 4, 5 and 2 more); Title must be between 1 and 200 characters (ids 8, 9); "
+        "User id must be 1 to 255 characters, not only white space (ids 11, 12). Correct them; nothing was changed."
+    )
+    assert (everything(url), sql(url, "SELECT tasks::text FROM tasks ORDER BY id")) == before
+
+
+def test_rows_that_are_hidden_from_the_login_are_not_lost(empty_database: Empty, stranger: str) -> None:
+    url = empty_database()
+    run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks"))
+    run(url, f"GRANT CREATE ON SCHEMA public TO {stranger}; ALTER TABLE tasks OWNER TO {stranger};")
+    run(url, "ALTER TABLE tasks ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    with pytest.raises(SettingError, match=r"query would be affected by row-level security policy for table .tasks."):
+        upgrade(as_login(url, stranger), adopting=True)
+    assert len(sql(url, AS_IT_WAS.format(table="tasks"))) == 18
+
+
+def test_an_owner_whom_force_binds_adopts_too(empty_database: Empty, stranger: str) -> None:
+    url = empty_database()
+    run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks"))
+    run(url, f"GRANT CREATE ON SCHEMA public TO {stranger}; ALTER TABLE tasks OWNER TO {stranger};")
+    upgrade(as_login(url, stranger), adopting=True)
+    assert len(sql(url, AS_IT_WAS.format(table="tasks"))) == len(sql(url, "SELECT FROM changes")) == 18
+    assert inspect(as_login(url, stranger)) == migrate.Schema(migrate.HEAD, migrate.ROLE, True)
+
+
+def test_there_must_be_something_to_adopt(empty_database: Empty) -> None:
+    url = empty_database()
+    run(url, "CREATE TABLE task (id serial PRIMARY KEY, name text)")
+    before = everything(url)
+    done = command(url, "--adopt")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "NEON_DATABASE_URL: the schema public has no table of tasks to adopt; migrate without --adopt."
+    )
+    assert everything(url) == before
+
+
+def test_a_table_named_task_that_is_something_else_is_in_nobodys_way(empty_database: Empty) -> None:
+    url = empty_database()
+    run(url, PLAIN.format(table="task") + "ALTER TABLE task ADD COLUMN due date")
+    upgrade(url)
+    assert inspect(url).version == migrate.HEAD
+    assert sql(url, "SELECT FROM task") == []
+
+
+# --- the command: one sentence and exit code 1 ---
+
+
+@pytest.fixture(scope="module")
+def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tls.Postgres]:
+    """A server that asks for passwords, and whose certificate this machine does not trust."""
+    postgres = tls.Postgres(tmp_path_factory.mktemp("tls"))
+    yield postgres
+    postgres.stop()
+
+
+def test_the_command_says_in_one_sentence_why_it_cannot_connect(
+    cluster: embedded.Server, over_tls: tls.Postgres
+) -> None:
+    url = over_tls.url(tls.PLAIN, "sslmode=require")
+    refusal, away = "is refused by the server: ", "the database is out of reach ("
+    expected = {
+        url.replace(tls.PASSWORD_ENCODED, "Wr0ngWord"): f"{refusal}password authentication failed for user",
+        cluster.url.replace("/todo?", "/nowhere?"): f'{refusal}database "nowhere" does not exist.',
+        as_login(cluster.url, "nobody_here"): f'{refusal}role "nobody_here" does not exist.',
+        over_tls.url(tls.PLAIN, "sslmode=disable"): f"{refusal}no pg_hba.conf entry for host",
+        over_tls.url(tls.PLAIN, "sslmode=verify-full"): f"{away}[SSL: CERTIFICATE_VERIFY_FAILED]",
+        f"postgresql://ada:Wr0ngWord@127.0.0.1:{servers.free_port()}/todo": away,
+        "postgresql://ada:Wr0ngWord@nowhere.invalid/todo": away,
+        "postgresql://ada:Wr0ngWord@a..b/todo": "the URL cannot be used (",
+        f"{cluster.url}&statement_timeout=never": f'{refusal}invalid value for parameter "statement_timeout',
+        f"{cluster.url}&target_session_attrs=never": "the URL cannot be used (",
+    }
+    with ThreadPoolExecutor(2) as threads:
+        for (asked, sentence), done in zip(expected.items(), threads.map(command, expected), strict=True):
+            assert done.returncode == 1, asked
+            [said] = done.stderr.splitlines()
+            assert re.match(r"NEON_DATABASE_URL:? ", said), said
+            assert sentence in said
+            assert "Wr0ngWord" not in said
+            assert tls.PASSWORD not in said
+            assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "is not currently accepting connections"),
+        ("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC", "permission denied for database"),
+    ],
+)
+def test_a_database_that_lets_nobody_in_is_said(
+    change: str, said: str, empty_database: Empty, cluster: embedded.Server, stranger: str
+) -> None:
+    url = empty_database()
+    sql(cluster.url, change.format(name=name_of(url)))
+    assert said in refused(as_login(url, stranger))
+
+
+def test_an_error_without_a_text_is_named() -> None:
+    assert migrate.said(TimeoutError()) == "TimeoutError"
+    assert migrate.said(OSError("No such\n  host.")) == "No such host"
