@@ -118,11 +118,12 @@ def migrate_schema(options: argparse.Namespace) -> None:
         return
     settings = config.load()
     logs.configure(settings.production)
+    address = database.direct_address(settings)
     try:
-        database.create_tables(settings)
-        schema = asyncio.run(migrate.inspect(database.direct_address(settings)))
+        database.create_tables(settings, adopting=options.adopt)
+        schema = asyncio.run(migrate.inspect(address))
     except OUT_OF_REACH as error:
-        raise SettingError(f"{settings.database_variable}: the database is out of reach ({error}).") from None
+        raise SettingError(f"{address.variable}: the database is out of reach ({migrate.said(error)}).") from None
     security = "proven" if schema.row_security_proven else "NOT in force"
     streams.write(f"Schema {schema.version}; row-level security {security}.")
 
@@ -167,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=token)
 
     command = commands.add_parser("migrate", help="bring the database's schema up to date")
-    command.add_argument("--sql", metavar="FROM", nargs="?", const="base", help="only print the SQL")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--sql", metavar="FROM", nargs="?", const="base", help="only print the SQL")
+    how.add_argument("--adopt", action="store_true", help="take over the tasks of a plain FastAPI + SQLModel backend")
     command.set_defaults(run=migrate_schema)
 
     command = commands.add_parser("openapi", help="print the OpenAPI document")

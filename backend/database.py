@@ -7,6 +7,7 @@ import atexit
 import logging
 import math
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ import config
 import dsn
 import embedded
 import migrate
-import threads
 from errors import SettingError, Unavailable
 from pool import OUT_OF_REACH, Pool, Row, Transaction
 from schemas import Check
@@ -28,12 +28,6 @@ log = logging.getLogger("todo.database")
 
 PATIENCE_SECONDS = 5.0  # of the start: longer, and it goes on without the database
 RETRY_SECONDS = 1.0
-WRONG_ADDRESS = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.UndefinedObjectError,  # a parameter that the server does not know
-    asyncpg.InsufficientPrivilegeError,
-)
 
 
 class Actor(NamedTuple):
@@ -158,23 +152,25 @@ class Database:
 
     async def _prepare(self) -> None:
         target = address(self.settings)
-        direct_address(self.settings)  # a wrong one is said at the start, not at the next migration
-        try:
+        direct = direct_address(self.settings)  # a wrong one is said at the start, not at the next migration
+        schema = await migrate.inspect(target)
+        if migrate.is_behind(schema.version):
+            await migrate.upgrade(direct)
             schema = await migrate.inspect(target)
-            if migrate.is_behind(schema.version):
-                await threads.call(create_tables, self.settings)
-                schema = await migrate.inspect(target)
-        except WRONG_ADDRESS as error:
-            raise SettingError(f"{self.settings.database_variable} is refused by the server: {error}.") from None
+        if migrate.is_behind(schema.version):
+            raise SettingError(
+                f"{direct.variable} and {target.variable} lead to two databases or schemas: what was migrated by the "
+                "first is not found by the second."
+            )
         _require_row_security(schema, self.settings)
         self.schema = schema
         self._pool = Pool(target, schema.role)
         log.info("%s", " ".join([f"database: {target.host}, schema {schema.version}.", *target.notes]))
 
 
-def create_tables(settings: config.Settings | None = None) -> None:
+def create_tables(settings: config.Settings | None = None, adopting: bool = False) -> None:
     """Bring the schema up to date. Safe to run twice, and from two processes at once."""
-    asyncio.run(migrate.upgrade(direct_address(settings or config.load())))
+    asyncio.run(migrate.upgrade(direct_address(settings or config.load()), adopting))
 
 
 def address(settings: config.Settings) -> dsn.Address:
@@ -187,9 +183,11 @@ def address(settings: config.Settings) -> dsn.Address:
 
 def direct_address(settings: config.Settings) -> dsn.Address:
     """Where migrations go: past Neon's pooler, which keeps no session."""
-    if settings.neon_direct_database_url is not None:
-        return dsn.parse(settings.neon_direct_database_url.get_secret_value(), "NEON_DIRECT_DATABASE_URL")
-    return dsn.direct(address(settings))
+    target = address(settings)
+    if settings.neon_direct_database_url is None:
+        return dsn.direct(target)
+    found = dsn.parse(settings.neon_direct_database_url.get_secret_value(), "NEON_DIRECT_DATABASE_URL")
+    return replace(found, search_path=found.search_path or target.search_path)
 
 
 @cache

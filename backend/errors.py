@@ -225,3 +225,7 @@ class BadRequest(ApiError):
 
 class SettingError(Exception):
     """A setting that cannot be used: one line naming the variable, what is wrong and what would be right."""
+
+
+class Unfit(Exception):
+    """A database that cannot be used as it is. The message says why, and what would be right."""

@@ -21,9 +21,15 @@ END $$;
 DO $$
 BEGIN
     EXECUTE format('GRANT {role} TO %I', current_user);
+EXCEPTION
+    WHEN undefined_object OR insufficient_privilege THEN RAISE WARNING 'this login may not grant the role {role}';
+END $$;
+DO $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO {role}', current_schema());
     GRANT SELECT ON {VERSION_TABLE} TO {role};  -- for logins that own nothing: they look before they migrate
 EXCEPTION
-    WHEN undefined_object OR insufficient_privilege THEN RAISE WARNING 'this login may not take the role {role}';
+    WHEN undefined_object OR insufficient_privilege THEN RAISE WARNING 'this login may not let the role {role} in';
 END $$;
 """)
 

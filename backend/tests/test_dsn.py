@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import dsn
 from errors import SettingError
+from tests.conftest import sql
 
 NEON = "ep-cool-darkness-123456.eu-central-1.aws.neon.tech"
 POOLER = "ep-cool-darkness-123456-pooler.eu-central-1.aws.neon.tech"
@@ -72,6 +73,17 @@ def tls_of(parameters: Any) -> str:
         (f"  {URL} \r\n", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
         (f"psql  '{URL} '\n", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
         (f"{URL}&connect_timeout=10&pgbouncer=true", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (f"{URL}&schema=public", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (f"{URL}&sslaccept=accept_invalid_certs", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (f"{URL}&sslaccept=strict", (NEON, 5432), "ada", "s3cret", "neondb", "name verified"),
+        (f"{URL}&load_balance_hosts=random&connection_limit=5", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (f"{URL}&amp;channel_binding=require", (NEON, 5432), "ada", "s3cret", "neondb", "name verified"),
+        (f"{URL}&amp;schema=public&amp;pool_timeout=20", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (f"{URL}&client_encoding=utf8&charset=utf8mb4", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (f"{URL}&supa=base-pooler.x", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (f"{URL}&pool_max_conns=4&binary_parameters=yes", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (f"{URL}&sslsni=0&sslcompression=0&hostaddr=::1", (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
+        (URL.replace("=require", "=no-verify"), (NEON, 5432), "ada", "s3cret", "neondb", "unverified"),
         ("postgres://ada:p%40s%3As%2F%3F%23%25w@db:6543/todo", ("db", 6543), "ada", "p@s:s/?#%w", "todo", "if offered"),
         ("postgresql://ada:p@ss@db/todo", ("db", 5432), "ada", "p@ss", "todo", "if offered"),
         ("postgresql://ada%40corp:x+y@db/todo", ("db", 5432), "ada@corp", "x+y", "todo", "if offered"),
@@ -106,6 +118,44 @@ def test_what_is_for_the_server_reaches_it() -> None:
     address = dsn.parse(f"{URL}&options=endpoint%3Dep-cool-darkness-123456&application_name=a+b")
     _, parameters = understood(address)
     assert parameters.server_settings == {"options": "endpoint=ep-cool-darkness-123456", "application_name": "a+b"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "search_path"),
+    [
+        ("schema=todo", '"todo"'),
+        ("schema=My%20Tasks", '"My Tasks"'),
+        ("search_path=todo,public", "todo,public"),
+        ("currentSchema=todo", "todo"),
+        ("sslmode=prefer&amp;schema=todo", '"todo"'),
+        ("schema=public", ""),
+        ("schema=", ""),
+        ("sslmode=require", ""),
+    ],
+)
+def test_the_schema_that_other_clients_name_is_searched_for_tables(parameters: str, search_path: str) -> None:
+    direct = dsn.parse(f"postgresql://ada:x@db/todo?{parameters}")
+    pooled = dsn.parse(f"postgresql://ada:x@db/todo?{parameters}&pgbouncer=true")
+    assert direct.search_path == pooled.search_path == search_path
+    assert understood(direct)[1].server_settings == ({"search_path": search_path} if search_path else None)
+    assert understood(pooled)[1].server_settings is None  # a transaction pooler would refuse it
+
+
+def test_every_setting_that_postgresql_takes_from_a_client_reaches_it(database_url: str) -> None:
+    names = [row["name"] for row in sql(database_url, "SELECT name FROM pg_settings WHERE context = 'user'")]
+    assert len(names) > 100
+    unknown = {name for name in names if not dsn.parse(f"postgresql://db/todo?{name}=1").url.endswith(f"?{name}=1")}
+    assert unknown == {"client_encoding", "tcp_user_timeout"}  # the second means the client's own in a URL
+
+
+def test_every_parameter_that_asyncpg_knows_is_left_to_it() -> None:
+    known = sorted(dsn.OF_ASYNCPG - {"service"})  # names an entry in a file
+    values = {"port": "5432", "sslnegotiation": "postgres", "target_session_attrs": "any", "gsslib": "gssapi"}
+    values |= {"sslmode": "disable", "ssl_min_protocol_version": "TLSv1.2", "ssl_max_protocol_version": "TLSv1.3"}
+    for name in known:
+        url = f"postgresql://db/todo?sslmode=disable&{name}={values.get(name, 'x')}"
+        _, parameters = understood(dsn.Address(url, "db", False))
+        assert parameters.server_settings is None, name
 
 
 @pytest.mark.parametrize(
@@ -144,6 +194,10 @@ def test_what_is_for_the_server_reaches_it() -> None:
         ("postgresql://ada:s3cret@db?sslmode=verify-full&sslcert=/none/ada.pem", "X: sslcert must name a file"),
         (f"postgresql://ada:s3cret@db?sslmode=verify-full&sslcert={__file__}", "X: sslcert and sslkey must be"),
         ("postgresql://ada:s3cret@db?sslmode=verify-full&ssl_min_protocol_version=TLSv1.3", "X has ssl_min_protocol"),
+        ("postgresql://ada:s3cret@db/todo?sslmod=verify-full", "X asks for a protection that is unknown here: sslmod."),
+        ("postgresql://ada:s3cret@db/todo?require_auth=none", "X asks for a protection that is unknown here: require"),
+        ("postgresql://db/todo?user=ada&password=x&s3cretssl", "X asks for a protection that is unknown here: 1 par"),
+        ("postgresql://ada:s3cret@db/todo?sslmode=disable&sslaccept=strict", "X has sslaccept=strict, which needs TLS"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_one_line(pasted: str, said: str) -> None:
@@ -165,6 +219,9 @@ def test_what_cannot_be_meant_is_refused_in_one_line(pasted: str, said: str) -> 
         (URL.replace(NEON, POOLER), {}, True),
         (URL.replace(NEON, POOLER.upper()), {}, True),
         (f"{URL}&pgbouncer=true", {}, True),
+        (f"{URL}&amp;pgbouncer=TRUE", {}, True),
+        (f"{URL}&pgbouncer=false", {}, False),
+        (URL.replace(NEON, "aws-0-eu-central-1.pooler.supabase.com:6543"), {}, True),
         ("postgresql://ada-pooler.x:s3cret@db/todo", {}, False),
         (f"postgresql://ada:s3cret@/todo?host={POOLER}", {}, True),
     ],
@@ -206,6 +263,20 @@ def test_what_is_changed_in_the_string_is_said() -> None:
     assert "verify-full" in binding
     [unused] = dsn.parse(f"{URL}&connect_timeout=10&pgbouncer=true").notes
     assert "connect_timeout, pgbouncer" in unused
+
+
+@pytest.mark.parametrize(
+    ("parameters", "note"),
+    [
+        ("supa=base-pooler.x&connection_limit=1", "not used here, so left out of the URL: connection_limit, supa."),
+        ("a%0Ab=1&pool_timeout=2", "not used here, so left out of the URL: pool_timeout, 1 more."),
+        ("pgbouncer=true&work_mem=1MB", "not used here, so left out of the URL: pgbouncer, work_mem."),
+        ("password=half&half=1&other", "not used here, so left out of the URL: 2 parameters."),
+        ("work_mem=1MB&options=-cjit%3Doff&app.color=red", None),
+    ],
+)
+def test_what_is_left_out_is_named_unless_it_may_be_half_a_password(parameters: str, note: str | None) -> None:
+    assert dsn.parse(f"postgresql://ada@db/todo?{parameters}").notes == ((note,) if note else ())
 
 
 MARK = "Zx9QwK"  # nowhere else, so that even a part of the password would be seen
