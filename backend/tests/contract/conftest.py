@@ -59,7 +59,7 @@ def both(
     troubled = servers.start(folders[0], NEON_DATABASE_URL=failing, RATE_LIMIT=str(6 * BURST))
     forsaken = servers.start(folders[1], NEON_DATABASE_URL=nowhere)
     try:
-        servers.wait_until_up(troubled)
+        servers.wait_until_up(troubled, "/ready")
         sql(failing, FAIL)
         sql(failing, FAIL_ON_BREAK)
         sql(failing, FAIL_AT_COMMIT)
