@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import asyncpg
@@ -42,8 +43,8 @@ WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_
 ABOUT = f"""
 SELECT current_database() AS database, current_setting('server_encoding') AS encoding,
        current_setting('server_version_num')::integer / 10000 AS server, quote_ident(current_user) AS login,
-       quote_ident(coalesce(n.nspname, current_schema())) AS schema, c.oid IS NOT NULL AS has_versions,
-       obj_description(c.oid, 'pg_class') AS comment
+       coalesce(n.nspname, current_schema())::text AS schema, c.oid IS NOT NULL AS has_versions,
+       quote_ident(coalesce(n.nspname, current_schema())) AS quoted, obj_description(c.oid, 'pg_class') AS comment
 FROM (SELECT to_regclass('{VERSION_TABLE}') AS oid) AS found
 LEFT JOIN pg_class AS c ON c.oid = found.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
 """  # noqa: S608  # a constant
@@ -89,12 +90,12 @@ HEAD = versions()[-1]
 @dataclass(frozen=True)
 class Schema:
     """What the database says of itself: its version, the role that requests take, whether that one is restricted, and
-    the schema with our tables, as `search_path` takes it."""
+    the name of the schema with our tables."""
 
     version: str | None
     role: str | None
     row_security_proven: bool
-    search_path: str = "public"
+    name: str = "public"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Found:
     """Where our tables are or, without a version, would be."""
 
     version: str | None
-    search_path: str
+    schema: str
+    quoted: str
     login: str
 
 
@@ -122,13 +124,14 @@ async def inspect(address: Address) -> Schema:
     async with _session(address) as session, _transaction(session):
         found = await _find(session, address)
         if is_behind(found.version):
-            return Schema(found.version, None, False, found.search_path)
+            return Schema(found.version, None, False, found.schema)
         role = ROLE if await _may_take_role(session) else None
         if role:
             await _require_usage(session, found, role)
-        return Schema(found.version, role, await _is_restricted(session, role), found.search_path)
+        return Schema(found.version, role, await _is_restricted(session, role), found.schema)
 
 
+@cache
 def script(version: str | None, to: str = "head") -> str:
     """The SQL from `version` (None: an empty database) to the newest. Alembic is loaded only when there is any."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -250,10 +253,10 @@ async def _find(session: Session, address: Address) -> Found:
             f"no schema in the search path exists and may be used by the login {about['login']}; make one "
             f"(CREATE SCHEMA todo AUTHORIZATION {about['login']}), or grant USAGE on it."
         )
-    await session.execute("SELECT set_config('search_path', $1, true)", about["schema"])
+    await session.execute("SELECT set_config('search_path', $1, true)", about["quoted"])
     version = await session.fetchval(f"SELECT version_num FROM {VERSION_TABLE}") if about["has_versions"] else None  # noqa: S608  # a constant
     _require_known(version, about["comment"])
-    return Found(version, about["schema"], about["login"])
+    return Found(version, about["schema"], about["quoted"], about["login"])
 
 
 def _require_known(version: str | None, comment: str | None) -> None:
@@ -273,9 +276,9 @@ async def _require_room(session: Session, found: Found, adopting: bool) -> adopt
     """Before anything is written: may we make tables here, and is there nothing in their place?"""
     if not await session.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')"):
         raise Unfit(
-            f"the login {found.login} may not make tables in the schema {found.search_path}; "
+            f"the login {found.login} may not make tables in the schema {found.quoted}; "
             "set NEON_DIRECT_DATABASE_URL to a login that may, "
-            f"or run GRANT CREATE ON SCHEMA {found.search_path} TO {found.login}."
+            f"or run GRANT CREATE ON SCHEMA {found.quoted} TO {found.login}."
         )
     old = await adoption.find(session)
     made = sorted({VERSION_TABLE, *MADE.findall(await asyncio.to_thread(script, None))})
@@ -283,16 +286,16 @@ async def _require_room(session: Session, found: Found, adopting: bool) -> adopt
     others = [thing for thing in taken if not old or thing != f"table {old.name}"]
     elsewhere = "use another database, or a schema of its own (docs/database.md)."
     if others:
-        raise Unfit(f"the schema {found.search_path} has a {others[0]} already, which is not ours; {elsewhere}")
+        raise Unfit(f"the schema {found.quoted} has a {others[0]} already, which is not ours; {elsewhere}")
     if adopting and not old:
-        raise Unfit(f"the schema {found.search_path} has no table of tasks to adopt; migrate without --adopt.")
+        raise Unfit(f"the schema {found.quoted} has no table of tasks to adopt; migrate without --adopt.")
     if old and not adopting and not (old.flaw and old.name != "tasks"):
         raise Unfit(_offer(old, found, elsewhere))
     return old if adopting else None
 
 
 def _offer(old: adoption.Adoptable, found: Found, elsewhere: str) -> str:
-    begin = f"the schema {found.search_path} has a table {old.name} already, which is not ours"
+    begin = f"the schema {found.quoted} has a table {old.name} already, which is not ours"
     if old.flaw:
         return f"{begin} and cannot be adopted ({old.flaw}); {elsewhere}"
     return (
@@ -329,8 +332,8 @@ async def _say_who_holds_the_lock(session: Session) -> None:
 async def _require_usage(session: Session, found: Found, role: str) -> None:
     if not await session.fetchval("SELECT has_schema_privilege($1, current_schema(), 'USAGE')", role):
         raise Unfit(
-            f"the role {role} may not use the schema {found.search_path}; run, as its owner: "
-            f"GRANT USAGE ON SCHEMA {found.search_path} TO {ROLE}, {RETENTION_ROLE}."
+            f"the role {role} may not use the schema {found.quoted}; run, as its owner: "
+            f"GRANT USAGE ON SCHEMA {found.quoted} TO {ROLE}, {RETENTION_ROLE}."
         )
 
 
