@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from errors import Unfit
-from pool import Session
+from sessions import Session
 from schemas import TITLE_MAX, TaskCreate
 
 VERSION = "0001"  # the first of ours, which has the same columns

@@ -16,7 +16,8 @@ import asyncpg
 import adoption
 from dsn import Address
 from errors import SettingError, Unfit
-from pool import OUT_OF_REACH, Session, close, connect
+from pool import OUT_OF_REACH
+from sessions import Session, close, connect
 
 log = logging.getLogger("todo.database")
 
@@ -250,7 +251,7 @@ async def _find(session: Session, address: Address) -> Found:
             f"no schema in the search path exists and may be used by the login {about['login']}; make one "
             f"(CREATE SCHEMA todo AUTHORIZATION {about['login']}), or grant USAGE on it."
         )
-    await session.execute("SELECT set_config('search_path', $1, true)", about["schema"])
+    await session.execute("SELECT set_config('search_path', $1 || ', pg_temp', true)", about["schema"])
     version = await session.fetchval(f"SELECT version_num FROM {VERSION_TABLE}") if about["has_versions"] else None  # noqa: S608  # a constant
     _require_known(version, about["comment"])
     return Found(version, about["schema"], about["login"])
