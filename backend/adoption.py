@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from errors import Unfit
-from pool import Session
 from schemas import TITLE_MAX, TaskCreate
+from sessions import Session
 
 VERSION = "0001"  # the first of ours, which has the same columns
 NAMES = ("tasks", "task")  # the second is SQLModel's own for a class Task

@@ -52,12 +52,13 @@ def serve(options: argparse.Namespace) -> None:
     import server
 
     given = {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
-    settings = config.load(**given)
+    settings = config.load(**given, web_concurrency=options.workers)
     logs.configure(settings.production)
     _check_port(settings.host, settings.port)
     address = database.address(settings)
     _ = settings.secret  # where it can be neither read nor made, that is said now
-    os.environ.update(HOST=settings.host, PORT=str(settings.port))  # for the processes that answer
+    # For the processes that answer:
+    os.environ.update(HOST=settings.host, PORT=str(settings.port), WEB_CONCURRENCY=str(options.workers))
     if settings.database_url is None:
         os.environ["NEON_DATABASE_URL"] = address.url
     base = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"

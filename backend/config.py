@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    web_concurrency: int = Field(1, ge=1, le=1024)
     rate_limit: int | Literal["off"] | None = None
     changes_kept_days: int = Field(90, ge=1, le=36_500)
     trash_kept_days: int = Field(30, ge=1, le=36_500)
@@ -202,6 +203,7 @@ def _sentence(error: ValidationError) -> str:
         "ROW_SECURITY": "'on' or 'off'",
         "RATE_LIMIT": "'off' or a number of requests per minute",
         "PORT": "a number from 0 to 65535",
+        "WEB_CONCURRENCY": "a number of processes from 1 to 1024",
         "CHANGES_KEPT_DAYS": "a number of days from 1 to 36500",
         "TRASH_KEPT_DAYS": "a number of days from 1 to 36500",
         "DATA_DIR": "a whole path, because the home folder that its ~ stands for is not known",

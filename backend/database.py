@@ -20,14 +20,16 @@ import config
 import dsn
 import embedded
 import migrate
+import sessions
 from errors import SettingError, Unavailable
-from pool import OUT_OF_REACH, Pool, Row, Transaction
+from pool import HOUSEKEEPING, OUT_OF_REACH, SIZE, Pool, Row, Transaction
 from schemas import Check
 
 log = logging.getLogger("todo.database")
 
 PATIENCE_SECONDS = 5.0  # of the start: longer, and it goes on without the database
 RETRY_SECONDS = 1.0
+OTHERS = 10  # connections of the embedded database for who looks into it, beside those that its reserve holds back
 
 
 class Actor(NamedTuple):
@@ -118,7 +120,7 @@ class Database:
             return {"database": Check(ok=False, detail=str(error))}
         assert self.schema is not None
         if self.schema.row_security_proven:
-            isolation = Check(ok=True, detail="row-level security proven at start")
+            isolation = Check(ok=True, detail="row-level security proven at start, and seen to hold on every session")
         else:
             off = self.settings.row_security == "off"
             isolation = Check(ok=off, detail="this login is not restricted; only where-clauses keep users apart")
@@ -140,15 +142,21 @@ class Database:
         while True:
             try:
                 return await self._prepare()
-            except (SettingError, asyncpg.PostgresError, *OUT_OF_REACH) as error:
-                if not self._tried.is_set() and not isinstance(error, OUT_OF_REACH):
-                    raise
+            except Exception as error:  # whatever it is: a server that has given up without a word helps nobody
+                if not self._tried.is_set() and _will_not_pass(error):
+                    raise self._as_sentence(error) from None
                 if str(error) != said:
                     said = str(error)
                     log.warning("database: not ready (%s: %s); trying on", type(error).__name__, error)
             finally:
                 self._tried.set()  # what is wrong from now on may pass: the server stays, and says 503
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _as_sentence(self, error: Exception) -> SettingError:
+        if isinstance(error, SettingError):
+            return error
+        variable, kind = self.settings.database_variable, type(error).__name__
+        return SettingError(f"{variable}: the database cannot be used as it is ({kind}: {error}).")
 
     async def _prepare(self) -> None:
         target = address(self.settings)
@@ -162,10 +170,35 @@ class Database:
                 f"{direct.variable} and {target.variable} lead to two databases or schemas: what was migrated by the "
                 "first is not found by the second."
             )
+        target, allowed = await sessions.look_at(target)
         _require_row_security(schema, self.settings)
         self.schema = schema
-        self._pool = Pool(target, schema.role)
+        isolated = migrate.ISOLATED if schema.row_security_proven else ()
+        size = share(allowed, self.settings.web_concurrency)
+        self._pool = Pool(target, schema.role, size, schema.search_path, isolated)
         log.info("%s", " ".join([f"database: {target.host}, schema {schema.version}.", *target.notes]))
+        if size < SIZE:
+            log.warning(
+                "database: it lets this login have %d connections, so each of %d workers uses %d for requests, not %d.",
+                *(allowed, self.settings.web_concurrency, size, SIZE),
+            )
+
+
+def share(allowed: int | None, workers: int) -> int:
+    """How many of the `allowed` connections one of `workers` processes may use for requests; None: nobody knows."""
+    if allowed is None:
+        return SIZE
+    return max(1, min(SIZE, allowed // workers - HOUSEKEEPING))
+
+
+def _will_not_pass(error: Exception) -> bool:
+    """Whether trying again is in vain: a setting is wrong, or the server has answered and it will not be another time.
+
+    What nobody has foreseen is tried again, with a line in the log.
+    """
+    if isinstance(error, OUT_OF_REACH):
+        return False
+    return isinstance(error, (SettingError, asyncpg.PostgresError, asyncpg.ClientConfigurationError))
 
 
 def create_tables(settings: config.Settings | None = None, adopting: bool = False) -> None:
@@ -176,7 +209,8 @@ def create_tables(settings: config.Settings | None = None, adopting: bool = Fals
 def address(settings: config.Settings) -> dsn.Address:
     """Where requests go. Without a URL: the embedded PostgreSQL, started here unless it runs already."""
     if settings.database_url is None:
-        return dsn.parse(_embedded_url(settings.data_dir / "postgres"))
+        connections = settings.web_concurrency * (SIZE + HOUSEKEEPING) + OTHERS
+        return dsn.parse(_embedded_url(settings.data_dir / "postgres", connections))
     url = settings.database_url.get_secret_value()
     return dsn.parse(url, settings.database_variable, pooled=settings.database_pooled)
 
@@ -191,9 +225,9 @@ def direct_address(settings: config.Settings) -> dsn.Address:
 
 
 @cache
-def _embedded_url(data_dir: Path) -> str:
+def _embedded_url(data_dir: Path, connections: int) -> str:
     try:
-        server = embedded.start(data_dir)
+        server = embedded.start(data_dir, connections=connections)
     except embedded.EmbeddedError as error:
         raise SettingError(str(error)) from None
     atexit.register(server.stop)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import asyncpg
 
 from errors import IdempotencyInProgress, IdempotencyKeyReused, NotFound
+from outages import waits_for_a_turn
 from pool import Pool, Transaction
 from strict_json import dumps
 
@@ -91,7 +92,9 @@ async def once(
     async def find_or_do(transaction: Transaction) -> tuple[Kept, bool]:
         try:
             rows = await transaction.read(FIND_ANSWER, user_id, key, _lock(user_id, key), seconds=WAIT_SECONDS + 1)
-        except asyncpg.LockNotAvailableError:
+        except asyncpg.LockNotAvailableError as error:
+            if not waits_for_a_turn(error):
+                raise
             raise IdempotencyInProgress from None
         if rows:
             if rows[0]["fingerprint"] != fingerprint:

@@ -59,20 +59,16 @@ class TodoAPI(FastAPI):
 def create_app(settings: config.Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        database = Database(settings)
-        await database.open()
         verifier = auth.verifier(settings)
         per_minute = settings.requests_per_minute
-        cleaning = asyncio.create_task(retention.keep_clean(database))
-        yield {
-            "database": database,
-            "keys": verifier.keys,
-            "verifier": verifier,
-            "cursors": Cursors(*settings.cursor_keys),
-            "limiter": RateLimiter(per_minute) if per_minute else None,
-        }
-        cleaning.cancel()
-        await database.close()
+        async with _opened(Database(settings)) as database:
+            yield {
+                "database": database,
+                "keys": verifier.keys,
+                "verifier": verifier,
+                "cursors": Cursors(*settings.cursor_keys),
+                "limiter": RateLimiter(per_minute) if per_minute else None,
+            }
 
     app = TodoAPI(
         settings,
@@ -91,6 +87,21 @@ def create_app(settings: config.Settings) -> FastAPI:
         app.include_router(router)
     foreign.translate(app)
     return app
+
+
+@asynccontextmanager
+async def _opened(database: Database) -> AsyncIterator[Database]:
+    """Open, kept clean, and closed whatever happens meanwhile."""
+    try:
+        await database.open()
+        cleaning = asyncio.create_task(retention.keep_clean(database))
+        try:
+            yield database
+        finally:
+            cleaning.cancel()
+            await asyncio.wait([cleaning])
+    finally:
+        await database.close()
 
 
 try:

@@ -17,7 +17,8 @@ import asyncpg
 import adoption
 from dsn import Address
 from errors import SettingError, Unfit
-from pool import OUT_OF_REACH, Session, close, connect
+from pool import OUT_OF_REACH
+from sessions import Session, close, connect
 
 log = logging.getLogger("todo.database")
 
@@ -90,12 +91,12 @@ HEAD = versions()[-1]
 @dataclass(frozen=True)
 class Schema:
     """What the database says of itself: its version, the role that requests take, whether that one is restricted, and
-    the name of the schema with our tables."""
+    the schema with our tables, as `search_path` takes it."""
 
     version: str | None
     role: str | None
     row_security_proven: bool
-    name: str = "public"
+    search_path: str = "public"
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,11 @@ async def inspect(address: Address) -> Schema:
     async with _session(address) as session, _transaction(session):
         found = await _find(session, address)
         if is_behind(found.version):
-            return Schema(found.version, None, False, found.schema)
+            return Schema(found.version, None, False, found.quoted)
         role = ROLE if await _may_take_role(session) else None
         if role:
             await _require_usage(session, found, role)
-        return Schema(found.version, role, await _is_restricted(session, role), found.schema)
+        return Schema(found.version, role, await _is_restricted(session, role), found.quoted)
 
 
 @cache
@@ -253,7 +254,7 @@ async def _find(session: Session, address: Address) -> Found:
             f"no schema in the search path exists and may be used by the login {about['login']}; make one "
             f"(CREATE SCHEMA todo AUTHORIZATION {about['login']}), or grant USAGE on it."
         )
-    await session.execute("SELECT set_config('search_path', $1, true)", about["quoted"])
+    await session.execute("SELECT set_config('search_path', $1 || ', pg_temp', true)", about["quoted"])
     version = await session.fetchval(f"SELECT version_num FROM {VERSION_TABLE}") if about["has_versions"] else None  # noqa: S608  # a constant
     _require_known(version, about["comment"])
     return Found(version, about["schema"], about["quoted"], about["login"])

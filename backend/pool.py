@@ -12,24 +12,21 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-import logs
-import threads
 from dsn import Address
-from errors import ApiError, Unavailable
+from errors import Unavailable
+from outages import unavailable
+from sessions import ANSWER_SECONDS, BETWEEN_STATEMENTS, Session, Terms, close, connect
 
 log = logging.getLogger("todo.database")
 
 SIZE = 10
+HOUSEKEEPING = 1  # a session beside them that looks at the schema, migrates, or removes what has expired
 TURNS = 2  # writes of one user at a time: one works, and the next is there when it has committed
 WAIT_SECONDS = 2.0  # for a free connection; then 503
-CONNECT_SECONDS = 15.0  # a suspended Neon takes up to 10; it goes on while requests are told to come back
 LATE_MAX = 24  # attempts to connect that take longer than PLACE_SECONDS
 PLACE_SECONDS = 1.0  # how long such an attempt keeps its place
 HEDGES = 2  # fresh ones beside them: where the network swallowed the first, these come through when it is back
-LIFETIME_SECONDS = 280.0  # below the 300 after which Neon suspends and cuts
-ANSWER_SECONDS = 2.0
 ATTEMPTS = 4
-SETTINGS = {"statement_timeout": "10s", "lock_timeout": "1500ms", "idle_in_transaction_session_timeout": "10s"}
 
 Row = Mapping[str, Any]
 Result = TypeVar("Result")
@@ -47,27 +44,8 @@ OUT_OF_REACH = (
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby after a failover
+    asyncpg.FeatureNotSupportedError,  # what it says to a transaction that wants to write
 )
-BETWEEN_STATEMENTS = (asyncpg.PostgresError, ApiError)  # the server has answered; or an operation has, with a refusal
-
-
-class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """A connection that knows its age, its prepared statements, and whether the next request may have it."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.born = time.monotonic()
-        self.statements: dict[str, Any] = {}
-        self.usable = True
-
-    def is_old(self) -> bool:
-        return time.monotonic() - self.born > LIFETIME_SECONDS
-
-    def is_ready_after(self, error: BaseException) -> bool:
-        """Whether the server waits for the next statement after `error`, outside any transaction."""
-        if not isinstance(error, BETWEEN_STATEMENTS) or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            return False  # a time-out, a cancellation, arguments that were never sent; or no longer the primary
-        return not self.is_closed() and not self.is_in_transaction()
 
 
 class Waiter(NamedTuple):
@@ -107,9 +85,16 @@ class Pool:
     asyncpg's own pool resets a connection at every release and prepares through a cache: 97 of 419 µs for a small read.
     """
 
-    def __init__(self, address: Address, role: str | None, size: int = SIZE) -> None:
+    def __init__(
+        self,
+        address: Address,
+        role: str | None,
+        size: int = SIZE,
+        schema: str | None = None,
+        isolated: tuple[str, ...] = (),
+    ) -> None:
         self.address = address
-        self.role = role
+        self.terms = Terms(role, schema, isolated)
         self.size = size
         self._idle: list[Session] = []
         self._waiting: deque[Waiter] = deque()
@@ -121,10 +106,6 @@ class Pool:
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._closed = False
         self.used_at = time.monotonic()
-        limits = {**SETTINGS, **({"role": role} if role else {})}
-        local = "".join(f"SET LOCAL {name} = '{value}';" for name, value in limits.items())
-        self._begin = f"BEGIN;{local}" if address.pooled else "BEGIN"
-        self._session_settings = {} if address.pooled else {**limits, "jit": "off"}
 
     async def read(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
         """The rows of a statement that changes nothing; sent once more if its connection turns out to be cut."""
@@ -168,24 +149,24 @@ class Pool:
             except ROLLED_BACK as error:
                 session.statements.clear()
                 if attempt == ATTEMPTS:
-                    raise _unavailable(error) from None
+                    raise unavailable(error) from None
             except OUT_OF_REACH as error:
                 if not (again_if_cut and attempt == 1 and session.is_closed()):
-                    raise _unavailable(error) from None
+                    raise unavailable(error) from None
                 self._discard_idle()  # what cut one has probably cut all
             finally:
                 self._give_back(session)
         raise AssertionError("the last attempt returns or raises")
 
     async def _one(self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[Row]:
-        if self.address.pooled:
+        if session.address.pooled:
             return await self._together(session, lambda begun: begun.read(sql, *arguments, seconds=seconds))
         return await Transaction(session, prepares=True).read(sql, *arguments, seconds=seconds)
 
     async def _together(self, session: Session, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         try:
-            await session.execute(self._begin, timeout=ANSWER_SECONDS)
-            result = await work(Transaction(session, prepares=not self.address.pooled))
+            await session.execute(session.begin, timeout=ANSWER_SECONDS)
+            result = await work(Transaction(session, prepares=not session.address.pooled))
             done = await session.execute("COMMIT", timeout=ANSWER_SECONDS)
         except BETWEEN_STATEMENTS:
             if not session.is_closed() and session.is_in_transaction():
@@ -272,7 +253,7 @@ class Pool:
         if self._late and (len(self._connecting) >= HEDGES or len(self._late) >= LATE_MAX):
             return
         self._open += 1
-        task = asyncio.create_task(connect(self.address, self._session_settings))
+        task = asyncio.create_task(connect(self.address, self.terms))
         self._connecting.add(task)
         timer = asyncio.get_running_loop().call_later(PLACE_SECONDS, self._give_up_place, task)
         task.add_done_callback(lambda _: timer.cancel())
@@ -290,6 +271,8 @@ class Pool:
         self._connecting.discard(task)
         self._late.discard(task)
         if not task.cancelled() and task.exception() is None:
+            if task.result().address.pooled:
+                self.address = task.result().address  # a pooler that only the connection has shown
             self._open += not had_place
             if self._open > self.size:
                 self._close_soon(task.result())
@@ -298,7 +281,7 @@ class Pool:
             return
         self._open -= had_place
         if not task.cancelled():
-            refusal = _unavailable(task.exception())
+            refusal = unavailable(task.exception())
             if self._open == 0:  # else the sessions that work will serve them
                 self._refuse_waiting(str(refusal))
 
@@ -337,37 +320,3 @@ async def _use(session: Session, run: Callable[[Session], Awaitable[Result]]) ->
             raise ConnectionResetError("the session was cut between two statements") from None
         session.usable = session.is_ready_after(error)
         raise
-
-
-async def connect(address: Address, settings: Mapping[str, str] | None = None) -> Session:
-    """A new connection. Behind a pooler it prepares nothing by name: the next transaction may meet another server."""
-    names = [host for host in address.host.split(",") if host and not host.startswith("/")]
-    async with asyncio.timeout(CONNECT_SECONDS):
-        await threads.find(names)
-    return await asyncpg.connect(  # type: ignore[no-any-return]
-        **address.connect_arguments(),
-        connection_class=Session,
-        statement_cache_size=0 if address.pooled else 100,
-        timeout=CONNECT_SECONDS,
-        server_settings={"application_name": "todo-api", **(settings or {})},
-    )
-
-
-async def close(session: Session) -> None:
-    """Cancels what runs there, says goodbye, and cuts the connection where that takes too long."""
-    try:
-        await session.close(timeout=ANSWER_SECONDS)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-        log.debug("database: a session was cut, not closed")
-    finally:
-        session.terminate()
-
-
-_warnings = logs.OnceAMinute()  # an outage is one line a minute, not one a request
-
-
-def _unavailable(error: BaseException | None) -> Unavailable:
-    cause = type(error).__name__
-    if _warnings.allows(cause):
-        log.warning("database: %s: %s", cause, error)
-    return Unavailable("The database is out of reach; try again shortly")

@@ -18,7 +18,8 @@ import trash
 from database import Actor, Database, OwnerDatabase
 from errors import NotFound, Unavailable
 from migrate import RETENTION_ROLE
-from pool import Pool, Session, close, connect
+from pool import Pool
+from sessions import Session, Terms, close, connect
 
 log = logging.getLogger("todo.retention")
 
@@ -64,6 +65,7 @@ WHERE deleted_at IS NOT NULL AND updated_at < $2 AND (updated_at, id) > ($3, $4)
 ORDER BY updated_at, id LIMIT $1
 """
 
+READ = ("changes", "idempotency_keys", "tasks")
 FIRST = (datetime.min.replace(tzinfo=UTC), 0)
 PURGER = Actor("system", "retention")
 
@@ -85,7 +87,7 @@ async def keep_clean(database: Database) -> None:
 
 async def remove_expired(pool: Pool, kept: Kept) -> int:
     """How many changes, answers and tasks were removed; fewer where another server is at it."""
-    session = await connect(pool.address)
+    session = await connect(pool.address, Terms(RETENTION_ROLE, pool.terms.schema, READ if pool.terms.isolated else ()))
     try:
         removed = await _remove(session, REMOVE_CHANGES, timedelta(days=kept.changes_days), kept)
         removed += await _remove(session, REMOVE_ANSWERS, timedelta(hours=24), kept)

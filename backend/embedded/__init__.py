@@ -51,9 +51,10 @@ class Server:
             self._process = None
 
 
-def start(data_dir: Path, *, durable: bool = True) -> Server:
+def start(data_dir: Path, *, durable: bool = True, connections: int = 0) -> Server:
     """Start PostgreSQL over `data_dir`, or connect to the one that another process has running there.
 
+    One that is started here lets at least `connections` in.
     `durable=False` may lose everything in a power cut: for throw-away test data only.
     """
     if sys.platform == "win32":  # untested: no unix sockets in Python, no signal that follows the parent's death
@@ -61,7 +62,7 @@ def start(data_dir: Path, *, durable: bool = True) -> Server:
     data_dir = data_dir.expanduser().resolve()
     try:
         with _one_at_a_time(data_dir) as lock:
-            return _connect(data_dir) or _start(data_dir, durable, lock)
+            return _connect(data_dir) or _start(data_dir, durable, connections, lock)
     except OSError as error:
         raise EmbeddedError(_unusable(data_dir, error)) from error
 
@@ -132,7 +133,7 @@ def _make_sure_of_database(socket_dir: Path) -> None:
         wire.run(socket_file, "postgres", f"CREATE DATABASE {DATABASE}")
 
 
-def _start(data_dir: Path, durable: bool, lock: int) -> Server:
+def _start(data_dir: Path, durable: bool, connections: int, lock: int) -> Server:
     programs = binaries.find(data_dir)
     if not cluster.exists(data_dir):
         cluster.create(data_dir, programs, durable, lock)
@@ -144,7 +145,8 @@ def _start(data_dir: Path, durable: bool, lock: int) -> Server:
     with cluster.open_log(data_dir) as log:
         begin = log.tell()
         process = _spawn(
-            identity.command(user, cluster.server_command(data_dir, socket_dir, programs, durable)), log.fileno()
+            identity.command(user, cluster.server_command(data_dir, socket_dir, programs, durable, connections)),
+            log.fileno(),
         )
         try:
             _wait_until_it_answers(process, socket_dir)

@@ -33,7 +33,6 @@ SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "port": str(PORT),
-    "max_connections": "50",
     "shared_buffers": "32MB",
     "max_wal_size": "256MB",
     "jit": "off",
@@ -43,6 +42,7 @@ SETTINGS = {
     "log_min_messages": "log",
     "log_checkpoints": "off",
 }
+FEWEST_CONNECTIONS = 50
 DISK_FULL = "the disk is full; make room, or set DATA_DIR to a folder on another disk"
 CURES = {  # what PostgreSQL's programs print -> what to do
     "No space left on device": DISK_FULL,
@@ -189,8 +189,9 @@ def _make_owned_by(folder: Path, owner: os.stat_result) -> None:
             os.chown(folder, owner.st_uid, owner.st_gid)
 
 
-def server_command(data_dir: Path, sockets: Path, programs: Binaries, durable: bool) -> list[str]:
+def server_command(data_dir: Path, sockets: Path, programs: Binaries, durable: bool, connections: int = 0) -> list[str]:
     settings = SETTINGS | {"unix_socket_directories": str(sockets)}
+    settings |= {"max_connections": str(max(connections, FEWEST_CONNECTIONS))}
     if programs.major >= IO_METHOD_SINCE:
         settings |= {"io_method": "sync"}  # no worker processes for a small database
     if not durable:

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode: what stands before Neon's databases, with a pool so small that every fault shows."""
+"""PgBouncer, in transaction mode as before Neon's databases, or in session mode. So small that every fault shows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,13 @@ def program() -> str | None:
 
 
 @contextmanager
-def running(folder: Path, postgres_socket_dir: str, logins: dict[str, str]) -> Iterator[int]:
-    """Yields its port on 127.0.0.1, where `logins` (name: password) reach every database of that PostgreSQL."""
+def running(
+    folder: Path, postgres_socket_dir: str, logins: dict[str, str], mode: str = "transaction", dropped: str = ""
+) -> Iterator[int]:
+    """Yields its port on 127.0.0.1, where `logins` (name: password) reach every database of that PostgreSQL.
+
+    It drops the start-up parameters named in `dropped`, and refuses others.
+    """
     binary = program()
     assert binary is not None
     port = free_port()
@@ -33,7 +38,8 @@ def running(folder: Path, postgres_socket_dir: str, logins: dict[str, str]) -> I
         f"[databases]\n* = host={postgres_socket_dir} port={cluster.PORT}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = {folder}\n"
         f"auth_type = scram-sha-256\nauth_file = {folder / 'users.txt'}\n"
-        f"pool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_client_conn = 100\n"
+        f"pool_mode = {mode}\nignore_startup_parameters = {dropped}\n"
+        f"default_pool_size = {POOL_SIZE}\nmax_client_conn = 100\n"
         f"logfile = {folder / 'pgbouncer.log'}\n"
     )
     user = identity.choose(folder, binary)  # it refuses to be root, as PostgreSQL does

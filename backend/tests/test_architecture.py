@@ -27,6 +27,8 @@ LAYERS = [
     {"migrate"},
     {"adoption"},
     {"jwks", "pool"},
+    {"outages"},
+    {"sessions"},
     {"models", "schemas"},
     {"dsn"},
     {"allowance", "config", "logs", "streams", "strict_json", "threads"},

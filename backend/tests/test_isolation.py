@@ -858,8 +858,13 @@ def test_nothing_of_a_user_remains_in_the_session(pooled: bool, migrated: str) -
     async def use() -> list[tuple[Any, ...]]:
         pool = Pool(dsn.parse(migrated, pooled=pooled), migrate.ROLE, size=1)
         db = OwnerDatabase(pool, "ada")
-        look = "SELECT pg_backend_pid(), coalesce(current_setting('app.user_id', true), '')"
-        found = [tuple((await pool.read(look))[0])]
+        found: list[tuple[Any, ...]] = []
+
+        async def look() -> None:
+            """In the session itself: the pool would first set all that a transaction behind a pooler begins with."""
+            sql = "SELECT pg_backend_pid(), coalesce(current_setting('app.user_id', true), '')"
+            found.append(tuple(await pool._idle[0].fetchrow(sql)))
+
         task_id = (await tasks.create(db, "Hers"))[0]["id"]
         for request in (
             tasks.get(db, task_id),
@@ -871,9 +876,9 @@ def test_nothing_of_a_user_remains_in_the_session(pooled: bool, migrated: str) -
         ):
             with suppress(NotFound):
                 await request
-            found.append(tuple((await pool.read(look))[0]))
+            await look()
         await pool.read("SELECT set_config('app.user_id', 'ada', false)")  # the control: what must not be done
-        found.append(tuple((await pool.read(look))[0]))
+        await look()
         await pool.close()
         return found
 

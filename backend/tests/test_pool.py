@@ -15,6 +15,7 @@ import pytest
 import dsn
 import embedded
 import pool
+import sessions
 from errors import NotFound, Unavailable
 from tests.conftest import sql
 
@@ -54,12 +55,12 @@ def on_a_pool(request: pytest.FixtureRequest, url: str) -> Callable[[Test], None
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
         asyncio.run(body())
-        assert sessions(url) == []
+        assert open_sessions(url) == []
 
     return run
 
 
-def sessions(url: str) -> list[str]:
+def open_sessions(url: str) -> list[str]:
     """What runs in the database for a pool, once sessions that were told to leave have left."""
     deadline = time.monotonic() + 2
     query = "SELECT query FROM pg_stat_activity WHERE datname = 'pool' AND application_name = 'todo-api'"
@@ -171,7 +172,9 @@ def test_who_came_first_is_served_first(on_a_pool: Callable[[Test], None], monke
         begun: list[int] = []
         run = on._one
 
-        async def note(session: pool.Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[pool.Row]:
+        async def note(
+            session: sessions.Session, sql: str, arguments: tuple[Any, ...], seconds: float
+        ) -> list[pool.Row]:
             begun.append(arguments[0])
             return await run(session, sql, arguments, seconds)
 
@@ -261,11 +264,26 @@ def test_a_failed_statement_leaves_no_transaction_behind(
 
 def test_a_role_that_is_gone_leaves_no_transaction_behind(url: str) -> None:
     async def body() -> None:
-        on = pool.Pool(dsn.parse(url, pooled=True), role="nobody_has_this_name", size=1)
+        await asyncio.to_thread(sql, url, "CREATE ROLE soon_gone")
+        on = pool.Pool(dsn.parse(url, pooled=True), role="soon_gone", size=1)
+        assert (await on.read("SELECT current_user AS name"))[0]["name"] == "soon_gone"
+        await asyncio.to_thread(sql, url, "DROP ROLE soon_gone")
         for _ in range(3):
-            with pytest.raises(asyncpg.PostgresError, match="nobody_has_this_name"):
+            with pytest.raises(asyncpg.PostgresError, match="soon_gone"):
                 await on.read("SELECT 1")
+        assert not on._idle[0].is_in_transaction()
         await on.close()
+
+    asyncio.run(body())
+
+
+def test_a_role_that_was_never_there_is_no_session(url: str) -> None:
+    async def body() -> None:
+        for pooled in (False, True):
+            on = pool.Pool(dsn.parse(url, pooled=pooled), role="nobody_has_this_name", size=1)
+            assert await outcome(on.read("SELECT 1")) == "Unavailable"
+            assert (on._open, on._idle) == (0, [])
+            await on.close()
 
     asyncio.run(body())
 
@@ -301,7 +319,7 @@ def test_sessions_are_renewed_before_the_database_cuts_them(
         first = (await on.read(pid))[0]["pid"]
         assert (await on.read(pid))[0]["pid"] == first
         with monkeypatch.context() as patch:
-            patch.setattr(pool, "LIFETIME_SECONDS", 0.1)
+            patch.setattr(sessions, "LIFETIME_SECONDS", 0.1)
             await asyncio.sleep(0.15)
             assert (await on.read(pid))[0]["pid"] != first
             slow = f"{pid} FROM pg_sleep(0.05)"
@@ -343,7 +361,7 @@ def test_closing_refuses_who_waits_and_lets_go_of_what_is_used(url: str) -> None
         assert on._open == 0
 
     asyncio.run(body())
-    assert sessions(url) == []
+    assert open_sessions(url) == []
 
 
 def test_closing_while_connecting_leaves_nothing(url: str) -> None:
@@ -359,7 +377,7 @@ def test_closing_while_connecting_leaves_nothing(url: str) -> None:
             assert on._open == 0
 
     asyncio.run(body())
-    assert sessions(url) == []
+    assert open_sessions(url) == []
 
 
 # --- several statements together ---

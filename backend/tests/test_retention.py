@@ -17,7 +17,8 @@ import embedded
 import migrate
 import retention
 from database import Database
-from pool import SETTINGS, Pool
+from pool import Pool
+from sessions import LIMITS
 from tests.conftest import sql, waiting_for_locks
 from tests.expiry import KEPT, remove_expired
 
@@ -183,7 +184,7 @@ def test_a_task_that_is_busy_stays_for_the_next_time_and_the_others_go(
     full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "TRASH_BATCH", 1)
-    monkeypatch.setitem(SETTINGS, "lock_timeout", "100ms")
+    monkeypatch.setitem(LIMITS, "lock_timeout", "100ms")
 
     async def run() -> int:
         used = Pool(dsn.parse(full), migrate.ROLE)

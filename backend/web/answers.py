@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from errors import ApiError, PreconditionFailed
 from idempotency import Kept
 from strict_json import dumps
+from web.bodies import Disconnected
 from web.fields import task_tag
 
 JSON = b"application/json"
@@ -56,23 +57,17 @@ class Streamed:
         if scope["method"] == "HEAD":
             await self._begin(send)
         elif scope["http_version"] == "1.0":
-            await self._send_whole(send)
+            await self._send_whole(receive, send)
         else:
             await self._begin(send)
-            leaving = asyncio.create_task(_left(receive))
-            try:
-                async for chunk in self.chunks:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    del chunk  # many may wait here for the next one
-                    if leaving.done():
-                        return
-            finally:
-                leaving.cancel()
+            async for chunk in _while_there(self.chunks, receive):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                del chunk  # many may wait here for the next one
         await send({"type": "http.response.body"})
 
-    async def _send_whole(self, send: Send) -> None:
+    async def _send_whole(self, receive: Receive, send: Send) -> None:
         """HTTP/1.0 has no chunked coding, and without it or a length nobody sees whether the body has its end."""
-        chunks = [chunk async for chunk in self.chunks]
+        chunks = [chunk async for chunk in _while_there(self.chunks, receive)]
         self.headers.append((b"content-length", b"%d" % sum(map(len, chunks))))
         await self._begin(send)
         for chunk in chunks:
@@ -80,6 +75,19 @@ class Streamed:
 
     async def _begin(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+
+
+async def _while_there(chunks: AsyncIterator[bytes], receive: Receive) -> AsyncIterator[bytes]:
+    """Read on only as long as somebody waits for it. Disconnected when the client has left."""
+    leaving = asyncio.create_task(_left(receive))
+    try:
+        async for chunk in chunks:
+            yield chunk
+            del chunk
+            if leaving.done():
+                raise Disconnected
+    finally:
+        leaving.cancel()
 
 
 async def _left(receive: Receive) -> None:

@@ -340,6 +340,18 @@ def test_a_client_that_leaves_midway_ends_the_reading(
     assert not {"ERROR", "WARNING", "Traceback"} & set(log.split())
 
 
+def test_nothing_is_read_for_a_client_that_has_left(server: servers.Running, person: Meet, database_url: str) -> None:
+    """In HTTP/1.0 the list has to be read to its end before its first byte is sent."""
+    erin = fill(database_url, person("erin"), 50_000)
+    said = len(server.printed())
+    with connected(erin, request(erin, "1.0")):
+        time.sleep(0.05)
+    log = logged(server, said, "GET /api/{user_id}/tasks ")
+    milliseconds = float(log.partition("/tasks ")[2].split(" ms")[0].split()[-1])
+    assert milliseconds < 500  # 50,000 tasks take several times as long
+    assert "client left" in log
+
+
 # --- what it holds ---
 
 
