@@ -231,7 +231,7 @@ def _embedded_url(data_dir: Path, connections: int) -> str:
     except embedded.EmbeddedError as error:
         raise SettingError(str(error)) from None
     atexit.register(server.stop)
-    return server.url
+    return server.complete_url()
 
 
 def _require_row_security(schema: migrate.Schema, settings: config.Settings) -> None:

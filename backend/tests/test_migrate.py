@@ -392,7 +392,7 @@ def test_tables_in_a_schema_of_ones_own_are_served(empty_database: Empty, strang
     with servers.running(tmp_path, NEON_DATABASE_URL=own) as server:
         servers.wait_until_up(server, "/ready")
         ready = httpx.get(f"{server.url}/ready").json()
-        assert ready["checks"]["row_security"] == {"ok": True, "detail": "row-level security proven at start"}
+        assert ready["checks"]["row_security"]["ok"] is True
         ada = Person(server.url, "ada")
         with closing(ada.client):
             task = ada.has("In my own schema", "☕")

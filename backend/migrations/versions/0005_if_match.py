@@ -9,6 +9,7 @@ import undo
 
 revision = "0005"
 down_revision = "0004"
+serves_from = "0004"
 
 
 def upgrade() -> None:
