@@ -32,6 +32,7 @@ OLDEST_SERVER = 14
 
 # Requests queue behind a migration that waits for a table. They give up after 1.5 s, so the migration does before.
 LOCK_WAIT = "1s"
+QUEUE_WAIT = "10s"  # for another migration: nobody is behind us, and it has often ended before
 PAUSE_SECONDS = 2.0  # until it tries again; the requests are answered in the meantime
 TRY_AGAIN = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
@@ -220,8 +221,9 @@ async def _try_upgrade(address: Address, adopting: bool) -> bool:
 
 
 async def _bring_up_to_date(session: Session, address: Address, adopting: bool) -> None:
-    await session.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
+    await session.execute(f"SET LOCAL lock_timeout = '{QUEUE_WAIT}'")
     await session.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+    await session.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
     found = await _find(session, address)
     if not is_behind(found.version):
         return
@@ -282,7 +284,7 @@ async def _require_room(session: Session, found: Found, adopting: bool) -> adopt
             f"or run GRANT CREATE ON SCHEMA {found.quoted} TO {found.login}."
         )
     old = await adoption.find(session)
-    made = sorted({VERSION_TABLE, *MADE.findall(await asyncio.to_thread(script, None))})
+    made = sorted({VERSION_TABLE, *MADE.findall(await asyncio.to_thread(script, None, "head"))})
     taken = [row["thing"] for row in await session.fetch(TAKEN, made)]
     others = [thing for thing in taken if not old or thing != f"table {old.name}"]
     elsewhere = "use another database, or a schema of its own (docs/database.md)."

@@ -240,6 +240,7 @@ def test_a_migration_behind_another_says_so_and_then_finds_nothing_to_do(
     empty_database: Empty, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrate, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(migrate, "QUEUE_WAIT", "100ms")
     url = empty_database()
 
     async def other() -> Any:
