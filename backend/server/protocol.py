@@ -30,6 +30,7 @@ _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"
 _OTHER_METHOD = re.compile(rb"([A-Za-z][A-Za-z-]{0,31}) ")
 _STAND_IN = b"UNBIND"  # parsed in place of a method that the parser does not know, so that the application answers 405
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?")
+_URL = re.compile(rb"https?://" + _HOST.pattern + rb"(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.IGNORECASE)
 
 
 async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
@@ -206,13 +207,13 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and method != b"CONNECT":
             return  # its head comes again, without the upgrade
         length, coding = self._framing(method, version)
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
+        raw_path, query = self._target(method)
+        path = raw_path.decode("ascii")
         self.scope["method"], self.other_method = self.other_method or method.decode("ascii"), None
         self.scope["http_version"] = version
         self.scope["path"] = unquote(path) if "%" in path else path
-        self.scope["raw_path"] = url.path
-        self.scope["query_string"] = url.query or b""
+        self.scope["raw_path"] = raw_path
+        self.scope["query_string"] = query
         waits = self.cycle is not None and not self.cycle.response_complete
         expects = self.single.get(b"expect", b"").lower() == b"100-continue"
         self.cycle = self._exchange(self.scope, version != "1.0" and self.parser.should_keep_alive(), expects)
@@ -285,6 +286,21 @@ class Protocol(HttpToolsProtocol):
         if method == b"CONNECT":
             self._stop(BadRequest("CONNECT is not supported"))
         return int(self.single.get(b"content-length", b"0")), coding
+
+    def _target(self, method: bytes) -> tuple[bytes, bytes]:
+        """Path and query, of a path, of a whole URL, or of the `*` of OPTIONS (RFC 9112 section 3.2).
+
+        The host of a URL would count instead of Host. We serve all hosts alike.
+        """
+        if self.url.startswith(b"/") and b"#" not in self.url:
+            path, _, query = self.url.partition(b"?")
+            return path, query
+        if self.url == b"*" and method == b"OPTIONS":
+            return self.url, b""
+        found = _URL.fullmatch(self.url)
+        if found is None or b"#" in self.url:
+            self._stop(BadRequest("The target of a request must be a path that starts with '/', or an http URL"))
+        return found["path"] or b"/", found["query"] or b""
 
     def _without_upgrade(self) -> bytes:
         """The head again for a fresh parser, which then sees the body. Upgrade may be ignored: RFC 9110 section 7.8."""

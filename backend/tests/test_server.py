@@ -214,6 +214,32 @@ NOT_HTTP = {
 }
 
 
+HEAD_END = b" HTTP/1.1\r\nHost: ada.example\r\n\r\n"
+NO_TARGET = {  # RFC 9112 section 3.2: "recipients of an invalid request-line SHOULD respond with a 400"
+    "asterisk for GET": b"GET *" + HEAD_END,
+    "asterisk and a name": b"GET *echo" + HEAD_END,
+    "asterisk and a path": b"GET */echo" + HEAD_END,
+    "asterisk and a query": b"OPTIONS *?x=1" + HEAD_END,
+    "asterisk and a name for OPTIONS": b"OPTIONS *echo" + HEAD_END,
+    "asterisk for a method that nobody knows": b"BREW *" + HEAD_END,
+    "asterisk with an upgrade": b"GET *echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "a fragment": b"GET /echo#part" + HEAD_END,
+    "a fragment of a query": b"GET /echo?x=1#part" + HEAD_END,
+    "a URL with a fragment": b"GET http://ada.example/echo#part" + HEAD_END,
+    "a URL of another scheme": b"GET ws://ada.example/echo" + HEAD_END,
+    "a URL with a user": b"GET http://ada:secret@ada.example/echo" + HEAD_END,
+    "a URL without a host": b"GET http:///echo" + HEAD_END,
+    "a URL with a bad port": b"GET http://ada.example:x/echo" + HEAD_END,
+    "a URL with a large port": b"GET http://ada.example:123456/echo" + HEAD_END,
+    "a host and a port": b"GET ada.example:443" + HEAD_END,
+    "a name": b"GET echo" + HEAD_END,
+    "a query": b"GET ?x=1" + HEAD_END,
+    "nothing": b"GET " + HEAD_END,
+    "a query that is not ASCII": "GET /echo?é".encode() + HEAD_END,
+}
+NOT_HTTP |= NO_TARGET
+
+
 @pytest.mark.parametrize("case", NOT_HTTP)
 def test_a_request_that_is_not_plain_http_gets_the_contracts_400_and_a_close(served: Served, case: str) -> None:
     status, headers, body = parse(served.ask(NOT_HTTP[case]))
@@ -309,6 +335,36 @@ def test_any_answer_is_framed_once_or_not_at_all(served: Served, path: str) -> N
         assert received.count(line) == 1
         assert said in received
         assert received.count(b"HTTP/1.1 ") == (1 if path == "/close" else 2)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://ada.example/echo", "/echo"),
+        (b"HTTP://ADA.example:80/echo?x=1", "/echo"),
+        (b"https://[::1]:8000/echo", "/echo"),
+        (b"http://eve.example/echo", "/echo"),
+        (b"http://ada.example", "/"),
+        (b"http://ada.example?x=/y", "/"),
+        (b"/http://ada.example/echo", "/http://ada.example/echo"),
+        (b"//echo", "//echo"),
+        (b"/*", "/*"),
+        (b"/echo?x=?&y=*", "/echo"),
+    ],
+)
+def test_a_path_or_the_whole_url_is_answered(served: Served, target: bytes, path: str) -> None:
+    with served.connect() as line:
+        line.sendall(b"GET " + target + HEAD_END)
+        assert one(line)[2]["data"]["path"] == path
+
+
+def test_options_of_the_whole_server_is_405_as_everywhere(served: Served) -> None:
+    with served.connect() as line:
+        for more in (b"", b"Origin: " + ORIGIN + b"\r\nAccess-Control-Request-Method: PUT\r\n"):
+            line.sendall(b"OPTIONS * HTTP/1.1\r\nHost: ada.example\r\n" + more + b"\r\n")
+            status, headers, body = one(line)
+            assert (status, body["code"]) == (405, "METHOD_NOT_ALLOWED")
+            assert headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE"
 
 
 @pytest.mark.parametrize("host", [b"a", b"a.example:8000", b"[::1]:80", b"127.0.0.1", b"xn--bcher-kva.example"])
