@@ -20,12 +20,14 @@ from web.front import METHODS, Front
 URI_MAX_BYTES = 8 * 1024
 FIELDS_MAX_BYTES = 32 * 1024  # names and values together
 FIELDS_MAX = 100
+FRAMING_MAX_BYTES = 64 * 1024  # sizes, extensions and trailers of one chunked body, and FRAMING_PER_BYTE
+FRAMING_PER_BYTE = 16  # for each byte of the body: the smallest chunk takes 5, and may have a short extension
 PIPELINED_MAX = 16  # requests of one connection that wait for their turn
 CLIENT_SECONDS = 8.0  # for a head, for a body, between requests, and to take leave: with the close under 10 s
 UNREAD_SECONDS = 30.0  # an answer of which the client takes nothing
 DRAIN_SECONDS = 7  # for requests in flight when the stop comes; the rest of 10 s closes the database
 
-_WHITE_SPACE_BYTES = 1024  # colons, spaces and line ends of a head that is not complete yet
+_WHITE_SPACE_BYTES = 1024  # colons, spaces and line ends of a head that is not complete yet, or before it
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _OTHER_METHOD = re.compile(rb"([A-Za-z][A-Za-z-]{0,31}) ")
 _STAND_IN = b"UNBIND"  # parsed in place of a method that the parser does not know, so that the application answers 405
@@ -61,6 +63,7 @@ class Protocol(HttpToolsProtocol):
     begun = 0  # heads that began in the data just received
     head_bytes = 0
     field_bytes = 0
+    framing_bytes = 0  # that this body may still take
     full = False  # no further request of this connection is taken
     deaf = False  # nothing more is parsed
     closing = False
@@ -147,6 +150,7 @@ class Protocol(HttpToolsProtocol):
         if self.deaf:
             return
         between = not (self.in_head or self.in_body)
+        body_of = self.cycle if self.in_body else None
         self.begun = 0
         fed = data
         while True:
@@ -170,6 +174,14 @@ class Protocol(HttpToolsProtocol):
             self.head_bytes += len(data)
             if self.head_bytes - len(self.url) > FIELDS_MAX_BYTES + _WHITE_SPACE_BYTES:
                 self._answer_refusal(HeadersTooLarge())
+        elif between and not self.begun:
+            self.head_bytes += len(data)
+            if self.head_bytes > _WHITE_SPACE_BYTES:
+                self._answer_refusal(BadRequest("A request must not begin with more than 1 KiB of empty lines"))
+        elif self.in_body and self.cycle is body_of:  # else the data holds more than this body
+            self.framing_bytes -= len(data)
+            if self.framing_bytes < 0:
+                self._answer_refusal(BadRequest("Chunk extensions and trailers must not exceed 64 KiB"))
 
     def on_message_begin(self) -> None:
         if self.full:
@@ -203,6 +215,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
+        self.head_bytes = 0
+        self.framing_bytes = FRAMING_MAX_BYTES
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if self.parser.should_upgrade() and method != b"CONNECT":
             return  # its head comes again, without the upgrade
@@ -231,6 +245,10 @@ class Protocol(HttpToolsProtocol):
         if len(self.pipeline) >= PIPELINED_MAX:
             self.cycle.keep_alive = False
             self.full = True
+
+    def on_body(self, body: bytes) -> None:
+        self.framing_bytes += len(body) * (1 + FRAMING_PER_BYTE)  # itself, which is among the data that came
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if not self.in_body:

@@ -280,6 +280,48 @@ def test_a_head_over_the_limits_is_refused_before_it_is_complete(served: Served,
     assert time.monotonic() - began < CLIENT_SECONDS
 
 
+MEBIBYTE = 2**20
+ENDLESS = {  # bytes that say nothing, of which there may be any number
+    "one extension": CHUNKED + b"14;x=" + b"y" * MEBIBYTE,
+    "an extension in each chunk": CHUNKED + (b"1;x=" + b"y" * 1000 + b"\r\nz\r\n") * 1000,
+    "a quoted extension": CHUNKED + b'1;x="' + b" " * MEBIBYTE,
+    "zeros before a size": CHUNKED + b"0" * MEBIBYTE,
+    "spaces before a trailer": CHUNKED + b"0\r\nX:" + b" " * MEBIBYTE,
+    "a trailer without an end": CHUNKED + b"0\r\nX: " + b"y" * MEBIBYTE,
+    "trailers": CHUNKED + b"0\r\n" + b"x:\r\n" * (MEBIBYTE // 4),
+    "an extension of a body that nobody reads": CHUNKED.replace(b"/echo", b"/slow") + b"1;x=" + b"y" * MEBIBYTE,
+    "empty lines": b"\r\n" * (MEBIBYTE // 2),
+    "empty lines after an answer": GET + b"\r\n" + b"\r\n" * (MEBIBYTE // 2),
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+def test_bytes_that_say_nothing_are_not_read_without_end(served: Served, case: str) -> None:
+    began = time.monotonic()
+    answer = served.ask(ENDLESS[case])
+    status, headers, body = parse(answer[answer.rindex(b"HTTP/1.1 ") :])
+    assert (status, json.loads(body)["code"]) in [(400, "VALIDATION_ERROR"), (431, "HEADERS_TOO_LARGE")]
+    assert headers["connection"] == "close"
+    assert time.monotonic() - began < CLIENT_SECONDS
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [b"14;" + b"y" * 60_000 + b"\r\n" + b"z" * 20 + b"\r\n"],
+        [b"1\r\nz\r\n"] * 60_000,
+        [b"00000001;a=b\r\nz\r\n"] * 60_000,
+    ],
+    ids=["one long extension", "many small chunks", "many small chunks with extensions"],
+)
+def test_a_body_in_many_chunks_is_read(served: Served, chunks: list[bytes]) -> None:
+    with served.connect() as line:
+        line.sendall(CHUNKED)
+        line.sendall(b"".join(chunks) + b"0\r\n\r\n" + GET + b"\r\n")
+        assert set(one(line)[2]["data"]["body"]) == {"z"}
+        assert one(line)[0] == 200
+
+
 @pytest.mark.parametrize(
     "sent",
     [
