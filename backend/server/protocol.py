@@ -35,6 +35,10 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A
 _URL = re.compile(rb"https?://" + _HOST.pattern + rb"(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.IGNORECASE)
 
 
+class _Full(Exception):
+    """PIPELINED_MAX requests wait; the answer to the last of them says that the connection ends with it."""
+
+
 async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
     raise scope["refusal"]
 
@@ -42,8 +46,8 @@ async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
 class Protocol(HttpToolsProtocol):
     """One connection. A client that owes us something (`waiting_since`) has CLIENT_SECONDS to bring it.
 
-    Of uvicorn this relies on: the attributes app, loop, config, parser, transport, flow, cycle, pipeline, scope, url,
-    headers, server_state, server, client, scheme, app_state; the parser callbacks below and connection_made,
+    Of uvicorn this relies on: the attributes app, loop, parser, transport, flow, cycle, pipeline, scope, url, headers,
+    server_state, server, client, scheme, logger, access_logger; the parser callbacks below and connection_made,
     connection_lost, resume_writing, shutdown, _start_asgi_task; of a cycle its constructor, the attributes that this
     and Exchange name, run_asgi and receive; of FlowControl read_paused, pause_reading and resume_reading, write_paused
     and drain; that the newest request of `pipeline` is at its left end; and that the transport is used by no more than
@@ -186,7 +190,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self.full:
             self.deaf = True
-            self._stop(BadRequest("Too many requests at once"))
+            raise _Full
         super().on_message_begin()
         self.begun += 1
         self.in_head = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import os
@@ -344,6 +345,17 @@ def test_a_long_body_and_the_next_head_in_one_piece_are_not_mistaken_for_a_long_
         assert one(line)[2]["data"]["headers"] == ["host", "x"]
 
 
+def test_every_sentence_of_the_server_is_said_by_some_refusal(served_as_shipped: Served) -> None:
+    """The others are dead text."""
+    source = ast.parse(Path(protocol.__file__).read_text())
+    calls = [node for node in ast.walk(source) if isinstance(node, ast.Call)]
+    sentences = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "BadRequest"]
+    ends = {ast.literal_eval(text.values[-1] if isinstance(text, ast.JoinedStr) else text) for text in sentences}
+    assert len(ends) > 5
+    said = b"".join(served_as_shipped.ask(sent) for sent in (*NOT_HTTP.values(), *ENDLESS.values()))
+    assert {end for end in ends if end.encode() not in said} == set()
+
+
 def test_a_refusal_of_a_readable_head_carries_cors_and_may_be_problem_json(served: Served) -> None:
     sent = b"GET / HTTP/1.1\r\nOrigin: " + ORIGIN + b"\r\nAccept: application/problem+json\r\nHost: a b\r\n\r\n"
     _, headers, body = parse(served.ask(sent))
@@ -454,8 +466,9 @@ def test_an_upgrade_is_ignored_and_its_body_is_no_second_request(
 
 def test_pipelined_requests_are_answered_in_order_up_to_a_limit(served: Served) -> None:
     sent = b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(1000))
-    found = [int(answer["path"][1:]) for answer in echoes(served.ask(sent))]
-    assert found == list(range(protocol.PIPELINED_MAX + 1))
+    received = served.ask(sent)
+    assert [int(answer["path"][1:]) for answer in echoes(received)] == list(range(protocol.PIPELINED_MAX + 1))
+    assert parse(received[received.rindex(b"HTTP/1.1 ") :])[1]["connection"] == "close"
 
 
 def test_100_continue_is_said_when_the_body_is_wanted(served: Served) -> None:
