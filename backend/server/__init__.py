@@ -5,28 +5,33 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import ChangeReload, Multiprocess
 
 import config
 import logs
+from server.listeners import BACKLOG, bind, listen
 from server.protocol import DRAIN_SECONDS, Protocol, raise_refusal
 from web.front import Front
 
+__all__ = ["bind", "load", "run"]
 
-def run(settings: config.Settings, workers: int = 1, reload: bool = False) -> None:
+
+def run(listeners: list[socket.socket], workers: int = 1, reload: bool = False) -> None:
     """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller can clean up."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn drains, then raises the signal once more
-    uvicorn.run(
+    options = uvicorn.Config(
         "server:load",
         factory=True,
-        host=settings.host,
-        port=settings.port,
         workers=workers,
         reload=reload,
         reload_dirs=[str(Path(__file__).resolve().parent.parent)] if reload else None,
@@ -37,8 +42,20 @@ def run(settings: config.Settings, workers: int = 1, reload: bool = False) -> No
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=DRAIN_SECONDS + 1,
     )
+    listen(listeners)
+    process = uvicorn.Server(options)
+    with suppress(KeyboardInterrupt):
+        if reload:
+            ChangeReload(options, target=process.run, sockets=listeners).run()
+        elif workers > 1:
+            Multiprocess(options, sockets=listeners).run()
+        else:
+            process.run(listeners)
+    if workers == 1 and not reload and not process.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def load() -> ASGIApp:

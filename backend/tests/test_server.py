@@ -639,9 +639,8 @@ PROGRAM = """
         await send({"type": "http.response.body", "body": b"ok"})
 
     sys.modules["main"] = types.SimpleNamespace(app=app)
-    settings = server.config.Settings(port=int(sys.argv[1]))
     if __name__ == "__main__":
-        server.run(settings)
+        server.run(server.bind("127.0.0.1", int(sys.argv[1])))
         print("returned", flush=True)
 """
 
