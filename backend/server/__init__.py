@@ -25,6 +25,8 @@ from web.front import Front
 
 __all__ = ["bind", "load", "run"]
 
+OPEN_FILES = 65_536
+
 
 def run(listeners: list[socket.socket], workers: int = 1, reload: bool = False) -> None:
     """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller can clean up."""
@@ -45,6 +47,7 @@ def run(listeners: list[socket.socket], workers: int = 1, reload: bool = False) 
         backlog=BACKLOG,
         timeout_graceful_shutdown=DRAIN_SECONDS + 1,
     )
+    _allow_many_connections()
     listen(listeners)
     process = uvicorn.Server(options)
     with suppress(KeyboardInterrupt):
@@ -63,11 +66,25 @@ def load() -> ASGIApp:
     _end_with_parent()
     settings = config.load()
     logs.configure(settings.production)
+    Protocol.keep_alive_seconds = settings.keep_alive_seconds
     Protocol.refuse = Front(raise_refusal, (), settings.allowed_origins, logs.access(settings.production))
     _second_signal_ends()
     from main import app
 
     return app
+
+
+def _allow_many_connections() -> None:
+    """Resting connections are open files, and a shell or systemd allows 1,024 unless a program asks for more."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end_with_parent() -> None:

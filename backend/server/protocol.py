@@ -23,7 +23,8 @@ FIELDS_MAX = 100
 FRAMING_MAX_BYTES = 64 * 1024  # sizes, extensions and trailers of one chunked body, and FRAMING_PER_BYTE
 FRAMING_PER_BYTE = 16  # for each byte of the body: the smallest chunk takes 5, and may have a short extension
 PIPELINED_MAX = 16  # requests of one connection that wait for their turn
-CLIENT_SECONDS = 8.0  # for a head, for a body, between requests, and to take leave: with the close under 10 s
+CLIENT_SECONDS = 8.0  # for a head, for a body, and to take leave: with the close under 10 s
+KEEP_ALIVE_SECONDS = 75.0  # between requests, unless the setting says otherwise
 UNREAD_SECONDS = 30.0  # an answer of which the client takes nothing
 DRAIN_SECONDS = 7  # for requests in flight when the stop comes; the rest of 10 s closes the database
 
@@ -46,6 +47,8 @@ async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
 class Protocol(HttpToolsProtocol):
     """One connection. A client that owes us something (`waiting_since`) has CLIENT_SECONDS to bring it.
 
+    Between requests (`resting`) it owes nothing, and has the time of KEEP_ALIVE_SECONDS, until another head begins.
+
     Of uvicorn this relies on: the attributes app, loop, parser, transport, flow, cycle, pipeline, scope, url, headers,
     server_state, server, client, scheme, logger, access_logger; the parser callbacks below and connection_made,
     connection_lost, resume_writing, shutdown, _start_asgi_task; of a cycle its constructor, the attributes that this
@@ -55,13 +58,17 @@ class Protocol(HttpToolsProtocol):
     """
 
     client_seconds = CLIENT_SECONDS
+    keep_alive_seconds = KEEP_ALIVE_SECONDS
     unread_seconds = UNREAD_SECONDS
     drain_seconds: float = DRAIN_SECONDS
     refuse: ASGIApp = Front(raise_refusal, (), frozenset())
 
     wire: asyncio.Transport
+    single: dict[bytes, bytes]  # fields of which there may be one, in this head
     timer: asyncio.TimerHandle
     waiting_since = math.inf  # inf: it is our turn
+    resting = False
+    round_seconds: float  # after which we look again, at the latest
     in_head = False
     in_body = False
     begun = 0  # heads that began in the data just received
@@ -87,7 +94,8 @@ class Protocol(HttpToolsProtocol):
         line = Line(transport, self.hang_up, self.is_closing)
         super().connection_made(cast(asyncio.Transport, line))
         self.waiting_since = self.loop.time()
-        self.timer = self.loop.call_later(self.client_seconds, self._look_after)
+        self.round_seconds = min(self.client_seconds, self.keep_alive_seconds)
+        self.timer = self.loop.call_later(self.round_seconds, self._look_after)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.timer.cancel()
@@ -112,6 +120,7 @@ class Protocol(HttpToolsProtocol):
         if self.is_closing():
             return
         self.deaf = self.closing = True
+        self.resting = False
         self.waiting_since = self.loop.time()
         if self.draining and not self.in_body:
             self.wire.close()
@@ -131,22 +140,31 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             self.loop.call_later(self.drain_seconds, self.wire.abort)
 
+    def _rest(self) -> None:
+        """Nothing is kept of the last request: its head and a body that nobody read may be 100 kB."""
+        self.resting = True
+        self.waiting_since = self.loop.time()
+        self.cycle = self.running = self.scope = None  # type: ignore[assignment]  # as before the first request
+        self.headers, self.url, self.single = [], b"", {}
+
     def _look_after(self) -> None:
         now = self.loop.time()
         unsent = self.wire.get_write_buffer_size()
         if not self.unsent_bytes or unsent < self.unsent_bytes:
             self.unsent_since = now
         self.unsent_bytes = unsent
-        late = now - self.waiting_since >= self.client_seconds
         if unsent and now - self.unsent_since >= self.unread_seconds:
             self.wire.abort()
-        elif late and not unsent and not self.flow.read_paused:
-            self.deaf = self.closing = True
-            self.wire.close()
-        else:
-            left = self.waiting_since + self.client_seconds - now
-            pause = left if 0 < left < self.client_seconds else self.client_seconds
-            self.timer = self.loop.call_later(pause, self._look_after)
+            return
+        left = self.waiting_since - now + (self.keep_alive_seconds if self.resting else self.client_seconds)
+        if left <= 0 and not unsent and not self.flow.read_paused:
+            if not self.resting:
+                self.deaf = self.closing = True
+                self.wire.close()
+                return
+            self.hang_up()  # a request that crosses it is not read, and not reset either
+        pause = left if 0 < left < self.round_seconds else self.round_seconds
+        self.timer = self.loop.call_later(pause, self._look_after)
 
     # --- what arrives ---
 
@@ -194,8 +212,9 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.begun += 1
         self.in_head = True
+        self.resting = False
         self.head_bytes = self.field_bytes = 0
-        self.single: dict[bytes, bytes] = {}
+        self.single = {}
         self.keep_alive_after_body = None
         self.waiting_since = self.loop.time()
 
@@ -260,7 +279,7 @@ class Protocol(HttpToolsProtocol):
         self.in_body = False
         cycle = self.cycle
         if cycle.response_complete:
-            self.waiting_since = self.loop.time()
+            self._rest()
             return
         self.waiting_since = math.inf
         if self.keep_alive_after_body is not None and not cycle.response_started:
@@ -278,7 +297,7 @@ class Protocol(HttpToolsProtocol):
             if self.in_body:  # which could not be read until now
                 self.waiting_since = self.loop.time()
         elif not (self.in_head or self.in_body):
-            self.waiting_since = self.loop.time()
+            self._rest()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.running = cycle

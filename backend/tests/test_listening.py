@@ -1,4 +1,7 @@
-"""HOST means the same with one worker, with several and with --reload; what cannot be used is said in one sentence."""
+"""HOST and KEEP_ALIVE_SECONDS mean the same with one worker, with several and with --reload.
+
+What cannot be used is said in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +39,46 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine"
 
 @pytest.fixture(scope="module")
 def everywhere(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[dict[str, servers.Running]]:
-    """A server in each mode on HOST=::, started side by side."""
+    """A server in each mode on HOST=::, with KEEP_ALIVE_SECONDS=1, started side by side."""
+    settings = {"HOST": "::", "KEEP_ALIVE_SECONDS": "1", "NEON_DATABASE_URL": database_url}
     started = {}
-    for mode, arguments in MODES.items():
-        folder = tmp_path_factory.mktemp("listening")
-        started[mode] = servers.start(folder, *arguments, HOST="::", NEON_DATABASE_URL=database_url)
+    with few_open_files():
+        for mode, arguments in MODES.items():
+            folder = tmp_path_factory.mktemp("listening")
+            started[mode] = servers.start(folder, *arguments, **settings)
     for one in started.values():
         one.url = one.url.replace("127.0.0.1", "[::1]")
         servers.wait_until_up(one)
     yield started
     for one in started.values():
         one.stop()
+
+
+@contextmanager
+def few_open_files() -> Iterator[None]:
+    """What is started meanwhile may have 512 open files, unless it asks for more."""
+    if sys.platform == "win32":
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@needs_ipv6
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="no /proc")
+@pytest.mark.parametrize("mode", MODES)
+def test_there_may_be_more_connections_than_a_shell_allows_open_files(
+    everywhere: dict[str, servers.Running], mode: str
+) -> None:
+    limits = Path(f"/proc/{everywhere[mode].process.pid}/limits").read_text()
+    [soft] = [line.split()[3] for line in limits.splitlines() if line.startswith("Max open files")]
+    assert int(soft) > 512
 
 
 @needs_ipv6
@@ -55,6 +89,18 @@ def test_two_colons_are_every_address_of_both_families(
 ) -> None:
     url = everywhere[mode].url.replace("[::1]", address)
     assert httpx.get(f"{url}/health").json() == {"status": "healthy"}
+
+
+@needs_ipv6
+@pytest.mark.parametrize("mode", MODES)
+def test_a_connection_rests_for_as_long_as_the_setting_says(everywhere: dict[str, servers.Running], mode: str) -> None:
+    port = httpx.URL(everywhere[mode].url).port or 0
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+        line.sendall(b"GET /health HTTP/1.1\r\nHost: todo.example\r\n\r\n")
+        assert line.recv(4096).endswith(b"}")
+        began = time.monotonic()
+        assert line.recv(1) == b""
+        assert 0.8 < time.monotonic() - began < 3
 
 
 def reachable(listeners: list[socket.socket]) -> set[str]:
