@@ -65,10 +65,10 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    keep_alive_seconds: int = Field(75, ge=1, le=3600)
     rate_limit: int | Literal["off"] | None = None
     changes_kept_days: int = Field(90, ge=1, le=36_500)
     trash_kept_days: int = Field(30, ge=1, le=36_500)
+    keep_alive_seconds: int = Field(75, ge=1, le=3600)
     data_dir: Path = BACKEND.parent / ".data"
 
     @field_validator(
@@ -168,9 +168,9 @@ def _sentence(error: ValidationError) -> str:
     expected = {
         "ENVIRONMENT": "'development' or 'production'",
         "ROW_SECURITY": "'on' or 'off'",
+        "KEEP_ALIVE_SECONDS": "a number of seconds from 1 to 3600",
         "RATE_LIMIT": "'off' or a number of requests per minute",
         "PORT": "a number from 0 to 65535",
-        "KEEP_ALIVE_SECONDS": "a number of seconds from 1 to 3600",
         "CHANGES_KEPT_DAYS": "a number of days from 1 to 36500",
         "TRASH_KEPT_DAYS": "a number of days from 1 to 36500",
     }.get(variable)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from errors import ApiError, BadRequest, HeadersTooLarge, UriTooLong
+from server import target
 from server.exchange import Exchange, Line
 from web import bodies
 from web.front import METHODS, Front
@@ -32,8 +33,6 @@ _WHITE_SPACE_BYTES = 1024  # colons, spaces and line ends of a head that is not 
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _OTHER_METHOD = re.compile(rb"([A-Za-z][A-Za-z-]{0,31}) ")
 _STAND_IN = b"UNBIND"  # parsed in place of a method that the parser does not know, so that the application answers 405
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?")
-_URL = re.compile(rb"https?://" + _HOST.pattern + rb"(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.IGNORECASE)
 
 
 class _Full(Exception):
@@ -244,7 +243,10 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and method != b"CONNECT":
             return  # its head comes again, without the upgrade
         length, coding = self._framing(method, version)
-        raw_path, query = self._target(method)
+        try:
+            raw_path, query = target.split(self.url, method)
+        except BadRequest as refusal:
+            self._stop(refusal)
         path = raw_path.decode("ascii")
         self.scope["method"], self.other_method = self.other_method or method.decode("ascii"), None
         self.scope["http_version"] = version
@@ -316,7 +318,7 @@ class Protocol(HttpToolsProtocol):
             if version == "1.1":
                 self._stop(BadRequest("Host must be sent"))
         elif host != self.good_host:
-            if not _HOST.fullmatch(host):
+            if not target.HOST.fullmatch(host):
                 self._stop(BadRequest("Host must be a name or an address, with or without a port"))
             self.good_host = host
         coding = self.single.get(b"transfer-encoding", b"")
@@ -327,21 +329,6 @@ class Protocol(HttpToolsProtocol):
         if method == b"CONNECT":
             self._stop(BadRequest("CONNECT is not supported"))
         return int(self.single.get(b"content-length", b"0")), coding
-
-    def _target(self, method: bytes) -> tuple[bytes, bytes]:
-        """Path and query, of a path, of a whole URL, or of the `*` of OPTIONS (RFC 9112 section 3.2).
-
-        The host of a URL would count instead of Host. We serve all hosts alike.
-        """
-        if self.url.startswith(b"/") and b"#" not in self.url:
-            path, _, query = self.url.partition(b"?")
-            return path, query
-        if self.url == b"*" and method == b"OPTIONS":
-            return self.url, b""
-        found = _URL.fullmatch(self.url)
-        if found is None or b"#" in self.url:
-            self._stop(BadRequest("The target of a request must be a path that starts with '/', or an http URL"))
-        return found["path"] or b"/", found["query"] or b""
 
     def _without_upgrade(self) -> bytes:
         """The head again for a fresh parser, which then sees the body. Upgrade may be ignored: RFC 9110 section 7.8."""
