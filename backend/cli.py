@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -54,14 +52,15 @@ def serve(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
     settings = config.load(**given, web_concurrency=options.workers)
     logs.configure(settings.production)
-    _check_port(settings.host, settings.port)
+    listeners = server.bind(settings.host, settings.port)  # before a database is started for nothing
     address = database.address(settings)
     _ = settings.secret  # where it can be neither read nor made, that is said now
     # For the processes that answer:
     os.environ.update(HOST=settings.host, PORT=str(settings.port), WEB_CONCURRENCY=str(options.workers))
     if settings.database_url is None:
         os.environ["NEON_DATABASE_URL"] = address.url
-    base = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{host}:{listeners[0].getsockname()[1]}"
     banner = [
         f"Todo API listens on {base}",
         f"  documentation  {base}/docs",
@@ -71,7 +70,7 @@ def serve(options: argparse.Namespace) -> None:
         banner.append(f"  tasks are in   {_shown(settings.data_dir / 'postgres')} (an embedded PostgreSQL)")
     if not settings.production:  # there, stderr is one JSON object a line
         streams.remark("\n".join(banner))
-    server.run(settings, workers=options.workers, reload=options.reload)
+    server.run(listeners, workers=options.workers, reload=options.reload)
 
 
 def token(options: argparse.Namespace) -> None:
@@ -178,22 +177,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--write", action="store_true", help=f"write it to {OPENAPI_FILE.name} instead")
     command.set_defaults(run=openapi)
     return parser
-
-
-def _check_port(host: str, port: int) -> None:
-    """Say it now, in one sentence, before a database is started for nothing."""
-    try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-    except (OSError, UnicodeError) as error:
-        if isinstance(error, socket.gaierror | UnicodeError):
-            raise SettingError(f"HOST {host} is no address of this machine; try 127.0.0.1 or 0.0.0.0.") from None
-        reason = (
-            "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-        )
-        raise SettingError(f"PORT {port} on HOST {host} {reason}; choose another, as in --port {port + 1}.") from None
 
 
 def _shown(path: Path) -> str:

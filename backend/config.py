@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     rate_limit: int | Literal["off"] | None = None
     changes_kept_days: int = Field(90, ge=1, le=36_500)
     trash_kept_days: int = Field(30, ge=1, le=36_500)
+    keep_alive_seconds: int = Field(75, ge=1, le=3600)
     data_dir: Path = BACKEND.parent / ".data"
 
     @field_validator(
@@ -201,6 +202,7 @@ def _sentence(error: ValidationError) -> str:
     expected = {
         "ENVIRONMENT": "'development' or 'production'",
         "ROW_SECURITY": "'on' or 'off'",
+        "KEEP_ALIVE_SECONDS": "a number of seconds from 1 to 3600",
         "RATE_LIMIT": "'off' or a number of requests per minute",
         "PORT": "a number from 0 to 65535",
         "WEB_CONCURRENCY": "a number of processes from 1 to 1024",

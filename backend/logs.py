@@ -24,13 +24,20 @@ configured = False  # in this process; main.py asks, so that a bare `uvicorn mai
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _CONTROL_BUT_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
-_SECRETS = re.compile(
-    r"(?P<url>\b[a-z][a-z0-9+.]*://)[^\s/@]+@"  # user and password of a URL
-    r"|\beyJ[\w-]*(?:\.[\w-]*)*"  # a JSON Web Token, or a part of one
-    r"|(?P<named>\b(?:bearer|basic)\s+|\b\w*(?:password|passwd|secret|token|api_?key)\w*[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,;&)}]+)"
-    r"|[\w.+%-]+@[\w-]+(?:\.[\w-]+)+",  # an e-mail address
-    re.IGNORECASE,
-)
+_SCHEME = r"(?:bearer|basic)\s++"  # of an Authorization header
+_VALUE = r"(?:\"[^\"]*\"|'[^']*'|[^\s,;&)}]+)"
+_NAME = r"(?=\w*?(?:password|passwd|secret|token|api_?key))\w++[\"']?\s*+[=:]\s*+"
+# A pattern looks at each word once, and never again from inside it, so that twice the text takes twice the time.
+_SECRETS = [
+    (re.compile(pattern, re.IGNORECASE), shown)
+    for pattern, shown in (
+        (r"(?<=[a-z0-9+.])://[^\s/@]++@", "://[redacted]@"),  # user and password of a URL
+        (rf"\b({_NAME})(?:{_SCHEME})?{_VALUE}", r"\1[redacted]"),
+        (rf"\b({_SCHEME}){_VALUE}", r"\1[redacted]"),
+        (r"(?<![\w.+%@-])(?=[\w.+%@-]*?[\w.+%-]@[\w-]++\.[\w-])[\w.+%@-]++", "[redacted]"),  # an e-mail address
+        (r"\beyJ[\w-]*(?:\.[\w-]*)*", "[redacted]"),  # a JSON Web Token, or a part of one
+    )
+]
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)=\([^()]*\)")
 _NAMES_ONLY = (AttributeError, NameError, ImportError)  # their texts quote the code, not what was sent
 
@@ -194,11 +201,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _scrub(text: str) -> str:
-    return _SECRETS.sub(_redacted, text)
-
-
-def _redacted(found: re.Match[str]) -> str:
-    return f"{found['url']}[redacted]@" if found["url"] else f"{found['named'] or ''}[redacted]"
+    for secret, shown in _SECRETS:
+        text = secret.sub(shown, text)
+    return text
 
 
 def _escape(text: str) -> str:

@@ -5,28 +5,35 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import ChangeReload, Multiprocess
 
 import config
 import logs
+from server.listeners import BACKLOG, bind, listen
 from server.protocol import DRAIN_SECONDS, Protocol, raise_refusal
 from web.front import Front
 
+__all__ = ["bind", "load", "run"]
 
-def run(settings: config.Settings, workers: int = 1, reload: bool = False) -> None:
+OPEN_FILES = 65_536
+
+
+def run(listeners: list[socket.socket], workers: int = 1, reload: bool = False) -> None:
     """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller can clean up."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn drains, then raises the signal once more
-    uvicorn.run(
+    options = uvicorn.Config(
         "server:load",
         factory=True,
-        host=settings.host,
-        port=settings.port,
         workers=workers,
         reload=reload,
         reload_dirs=[str(Path(__file__).resolve().parent.parent)] if reload else None,
@@ -37,8 +44,21 @@ def run(settings: config.Settings, workers: int = 1, reload: bool = False) -> No
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=DRAIN_SECONDS + 1,
     )
+    _allow_many_connections()
+    listen(listeners)
+    process = uvicorn.Server(options)
+    with suppress(KeyboardInterrupt):
+        if reload:
+            ChangeReload(options, target=process.run, sockets=listeners).run()
+        elif workers > 1:
+            Multiprocess(options, sockets=listeners).run()
+        else:
+            process.run(listeners)
+    if workers == 1 and not reload and not process.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def load() -> ASGIApp:
@@ -46,11 +66,25 @@ def load() -> ASGIApp:
     _end_with_parent()
     settings = config.load()
     logs.configure(settings.production)
+    Protocol.keep_alive_seconds = settings.keep_alive_seconds
     Protocol.refuse = Front(raise_refusal, (), settings.allowed_origins, logs.access(settings.production))
     _second_signal_ends()
     from main import app
 
     return app
+
+
+def _allow_many_connections() -> None:
+    """Resting connections are open files, and a shell or systemd allows 1,024 unless a program asks for more."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end_with_parent() -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from errors import ApiError, BadRequest, HeadersTooLarge, UriTooLong
+from server import target
 from server.exchange import Exchange, Line
 from web import bodies
 from web.front import METHODS, Front
@@ -20,16 +21,22 @@ from web.front import METHODS, Front
 URI_MAX_BYTES = 8 * 1024
 FIELDS_MAX_BYTES = 32 * 1024  # names and values together
 FIELDS_MAX = 100
+FRAMING_MAX_BYTES = 64 * 1024  # sizes, extensions and trailers of one chunked body, and FRAMING_PER_BYTE
+FRAMING_PER_BYTE = 16  # for each byte of the body: the smallest chunk takes 5, and may have a short extension
 PIPELINED_MAX = 16  # requests of one connection that wait for their turn
-CLIENT_SECONDS = 8.0  # for a head, for a body, between requests, and to take leave: with the close under 10 s
+CLIENT_SECONDS = 8.0  # for a head, for a body, and to take leave: with the close under 10 s
+KEEP_ALIVE_SECONDS = 75.0  # between requests, unless the setting says otherwise
 UNREAD_SECONDS = 30.0  # an answer of which the client takes nothing
 DRAIN_SECONDS = 7  # for requests in flight when the stop comes; the rest of 10 s closes the database
 
-_WHITE_SPACE_BYTES = 1024  # colons, spaces and line ends of a head that is not complete yet
+_WHITE_SPACE_BYTES = 1024  # colons, spaces and line ends of a head that is not complete yet, or before it
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _OTHER_METHOD = re.compile(rb"([A-Za-z][A-Za-z-]{0,31}) ")
 _STAND_IN = b"UNBIND"  # parsed in place of a method that the parser does not know, so that the application answers 405
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?")
+
+
+class _Full(Exception):
+    """PIPELINED_MAX requests wait; the answer to the last of them says that the connection ends with it."""
 
 
 async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
@@ -39,8 +46,10 @@ async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
 class Protocol(HttpToolsProtocol):
     """One connection. A client that owes us something (`waiting_since`) has CLIENT_SECONDS to bring it.
 
-    Of uvicorn this relies on: the attributes app, loop, config, parser, transport, flow, cycle, pipeline, scope, url,
-    headers, server_state, server, client, scheme, app_state; the parser callbacks below and connection_made,
+    Between requests (`resting`) it owes nothing, and has the time of KEEP_ALIVE_SECONDS, until another head begins.
+
+    Of uvicorn this relies on: the attributes app, loop, parser, transport, flow, cycle, pipeline, scope, url, headers,
+    server_state, server, client, scheme, logger, access_logger; the parser callbacks below and connection_made,
     connection_lost, resume_writing, shutdown, _start_asgi_task; of a cycle its constructor, the attributes that this
     and Exchange name, run_asgi and receive; of FlowControl read_paused, pause_reading and resume_reading, write_paused
     and drain; that the newest request of `pipeline` is at its left end; and that the transport is used by no more than
@@ -48,18 +57,23 @@ class Protocol(HttpToolsProtocol):
     """
 
     client_seconds = CLIENT_SECONDS
+    keep_alive_seconds = KEEP_ALIVE_SECONDS
     unread_seconds = UNREAD_SECONDS
     drain_seconds: float = DRAIN_SECONDS
     refuse: ASGIApp = Front(raise_refusal, (), frozenset())
 
     wire: asyncio.Transport
+    single: dict[bytes, bytes]  # fields of which there may be one, in this head
     timer: asyncio.TimerHandle
     waiting_since = math.inf  # inf: it is our turn
+    resting = False
+    round_seconds: float  # after which we look again, at the latest
     in_head = False
     in_body = False
     begun = 0  # heads that began in the data just received
     head_bytes = 0
     field_bytes = 0
+    framing_bytes = 0  # that this body may still take
     full = False  # no further request of this connection is taken
     deaf = False  # nothing more is parsed
     closing = False
@@ -79,7 +93,8 @@ class Protocol(HttpToolsProtocol):
         line = Line(transport, self.hang_up, self.is_closing)
         super().connection_made(cast(asyncio.Transport, line))
         self.waiting_since = self.loop.time()
-        self.timer = self.loop.call_later(self.client_seconds, self._look_after)
+        self.round_seconds = min(self.client_seconds, self.keep_alive_seconds)
+        self.timer = self.loop.call_later(self.round_seconds, self._look_after)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.timer.cancel()
@@ -104,6 +119,7 @@ class Protocol(HttpToolsProtocol):
         if self.is_closing():
             return
         self.deaf = self.closing = True
+        self.resting = False
         self.waiting_since = self.loop.time()
         if self.draining and not self.in_body:
             self.wire.close()
@@ -123,22 +139,31 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             self.loop.call_later(self.drain_seconds, self.wire.abort)
 
+    def _rest(self) -> None:
+        """Nothing is kept of the last request: its head and a body that nobody read may be 100 kB."""
+        self.resting = True
+        self.waiting_since = self.loop.time()
+        self.cycle = self.running = self.scope = None  # type: ignore[assignment]  # as before the first request
+        self.headers, self.url, self.single = [], b"", {}
+
     def _look_after(self) -> None:
         now = self.loop.time()
         unsent = self.wire.get_write_buffer_size()
         if not self.unsent_bytes or unsent < self.unsent_bytes:
             self.unsent_since = now
         self.unsent_bytes = unsent
-        late = now - self.waiting_since >= self.client_seconds
         if unsent and now - self.unsent_since >= self.unread_seconds:
             self.wire.abort()
-        elif late and not unsent and not self.flow.read_paused:
-            self.deaf = self.closing = True
-            self.wire.close()
-        else:
-            left = self.waiting_since + self.client_seconds - now
-            pause = left if 0 < left < self.client_seconds else self.client_seconds
-            self.timer = self.loop.call_later(pause, self._look_after)
+            return
+        left = self.waiting_since - now + (self.keep_alive_seconds if self.resting else self.client_seconds)
+        if left <= 0 and not unsent and not self.flow.read_paused:
+            if not self.resting:
+                self.deaf = self.closing = True
+                self.wire.close()
+                return
+            self.hang_up()  # a request that crosses it is not read, and not reset either
+        pause = left if 0 < left < self.round_seconds else self.round_seconds
+        self.timer = self.loop.call_later(pause, self._look_after)
 
     # --- what arrives ---
 
@@ -146,6 +171,7 @@ class Protocol(HttpToolsProtocol):
         if self.deaf:
             return
         between = not (self.in_head or self.in_body)
+        body_of = self.cycle if self.in_body else None
         self.begun = 0
         fed = data
         while True:
@@ -169,16 +195,25 @@ class Protocol(HttpToolsProtocol):
             self.head_bytes += len(data)
             if self.head_bytes - len(self.url) > FIELDS_MAX_BYTES + _WHITE_SPACE_BYTES:
                 self._answer_refusal(HeadersTooLarge())
+        elif between and not self.begun:
+            self.head_bytes += len(data)
+            if self.head_bytes > _WHITE_SPACE_BYTES:
+                self._answer_refusal(BadRequest("A request must not begin with more than 1 KiB of empty lines"))
+        elif self.in_body and self.cycle is body_of:  # else the data holds more than this body
+            self.framing_bytes -= len(data)
+            if self.framing_bytes < 0:
+                self._answer_refusal(BadRequest("Chunk extensions and trailers must not exceed 64 KiB"))
 
     def on_message_begin(self) -> None:
         if self.full:
             self.deaf = True
-            self._stop(BadRequest("Too many requests at once"))
+            raise _Full
         super().on_message_begin()
         self.begun += 1
         self.in_head = True
+        self.resting = False
         self.head_bytes = self.field_bytes = 0
-        self.single: dict[bytes, bytes] = {}
+        self.single = {}
         self.keep_alive_after_body = None
         self.waiting_since = self.loop.time()
 
@@ -202,17 +237,22 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
+        self.head_bytes = 0
+        self.framing_bytes = FRAMING_MAX_BYTES
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if self.parser.should_upgrade() and method != b"CONNECT":
             return  # its head comes again, without the upgrade
         length, coding = self._framing(method, version)
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
+        try:
+            raw_path, query = target.split(self.url, method)
+        except BadRequest as refusal:
+            self._stop(refusal)
+        path = raw_path.decode("ascii")
         self.scope["method"], self.other_method = self.other_method or method.decode("ascii"), None
         self.scope["http_version"] = version
         self.scope["path"] = unquote(path) if "%" in path else path
-        self.scope["raw_path"] = url.path
-        self.scope["query_string"] = url.query or b""
+        self.scope["raw_path"] = raw_path
+        self.scope["query_string"] = query
         waits = self.cycle is not None and not self.cycle.response_complete
         expects = self.single.get(b"expect", b"").lower() == b"100-continue"
         self.cycle = self._exchange(self.scope, version != "1.0" and self.parser.should_keep_alive(), expects)
@@ -231,13 +271,17 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             self.full = True
 
+    def on_body(self, body: bytes) -> None:
+        self.framing_bytes += len(body) * (1 + FRAMING_PER_BYTE)  # itself, which is among the data that came
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         if not self.in_body:
             return
         self.in_body = False
         cycle = self.cycle
         if cycle.response_complete:
-            self.waiting_since = self.loop.time()
+            self._rest()
             return
         self.waiting_since = math.inf
         if self.keep_alive_after_body is not None and not cycle.response_started:
@@ -255,7 +299,7 @@ class Protocol(HttpToolsProtocol):
             if self.in_body:  # which could not be read until now
                 self.waiting_since = self.loop.time()
         elif not (self.in_head or self.in_body):
-            self.waiting_since = self.loop.time()
+            self._rest()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.running = cycle
@@ -274,7 +318,7 @@ class Protocol(HttpToolsProtocol):
             if version == "1.1":
                 self._stop(BadRequest("Host must be sent"))
         elif host != self.good_host:
-            if not _HOST.fullmatch(host):
+            if not target.HOST.fullmatch(host):
                 self._stop(BadRequest("Host must be a name or an address, with or without a port"))
             self.good_host = host
         coding = self.single.get(b"transfer-encoding", b"")

@@ -52,7 +52,7 @@ def free_port() -> int:
 def clean_environment(**settings: str) -> dict[str, str]:
     """This process's environment without any setting of the product, and with `settings`."""
     ours = ("NEON_", "DATABASE_", "BETTER_AUTH_", "AUTH_", "CORS_", "PG", "TODO_")
-    others = {"ENVIRONMENT", "ROW_SECURITY", "RATE_LIMIT", "HOST", "PORT", "DATA_DIR"}
+    others = {"ENVIRONMENT", "ROW_SECURITY", "RATE_LIMIT", "HOST", "PORT", "DATA_DIR", "KEEP_ALIVE_SECONDS"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours) and name not in others}
     return {**kept, **settings}
 

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -25,6 +26,22 @@ CANARIES = {
     "ada@example.com": "no such user ada@example.com here",
     "s3cr3t": "postgresql://ada:s3cr3t@db.example/app is away",
     "hunter2": "tried password=hunter2, and BETTER_AUTH_SECRET='hunter2 hunter2'",
+    "opaque-token": "X-Token: Bearer opaque-token",
+    "ada+todo": "mailto:ada+todo@eyjafjord.example.com;",
+    "p%40ss": "https+a.b://ada:p%40ss@db.example:8080/x",
+    "key-9": 'sent {"api_key": "key-9", "x": 1}',
+    "abc9": "GET /x?access_token=abc9&y=1",
+}
+LONG = {  # each took time that grew with the square of the text
+    "one word": "a" * 32_000,
+    "words with dots": "a." * 16_000,
+    "words with pluses": "a+" * 16_000,
+    "one address after the other": "a@b." * 8000,
+    "a domain without an end": "ada@" + "b" * 32_000,
+    "names of secrets": "password" * 4000,
+    "percents": "%41" * 11_000,
+    "lines below": "_" * 32_000,
+    "a host without an end": "a://" + "b" * 32_000,
 }
 
 Lines = Callable[[], list[str]]
@@ -135,6 +152,15 @@ def test_no_secret_is_written(production: bool, canary: str, lines: Lines) -> No
     printed = "\n".join(lines())
     assert canary not in printed
     assert "redacted" in printed
+
+
+@pytest.mark.parametrize("text", LONG)
+def test_a_long_text_is_searched_for_secrets_in_no_time(text: str, lines: Lines) -> None:
+    logs.configure(True)
+    began = time.process_time()
+    logging.getLogger("todo").warning("%s password=hunter2", LONG[text])
+    assert time.process_time() - began < 0.5
+    assert "hunter2" not in lines()[0]
 
 
 def request(**more: Any) -> dict[str, Any]:

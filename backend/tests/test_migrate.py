@@ -409,7 +409,7 @@ def test_tables_in_a_schema_of_ones_own_are_served(empty_database: Empty, strang
     [
         ("CREATE SCHEMA todo AUTHORIZATION {login}", "&schema=todo", "todo"),
         ("CREATE SCHEMA todo AUTHORIZATION {login}", "&search_path=todo,public", "todo"),
-        ('CREATE SCHEMA "My ""Tasks" AUTHORIZATION {login}', "&schema=My%20%22Tasks", 'My "Tasks'),
+        ('CREATE SCHEMA "My ""Tasks" AUTHORIZATION {login}', "&schema=My%20%22Tasks", '"My ""Tasks"'),
         ("CREATE SCHEMA AUTHORIZATION {login}", "", LOGIN),  # found by "$user" in the default search path
         ("CREATE SCHEMA todo AUTHORIZATION {login}; ALTER ROLE {login} SET search_path = todo", "", "todo"),
     ],
@@ -790,7 +790,7 @@ def test_the_command_says_in_one_sentence_why_it_cannot_connect(
     ("change", "said"),
     [
         ("nobody_here@", r'refused by the server: role "nobody_here" does not exist\.$'),
-        ("postgres@&statement_timeout=never", 'refused by the server: invalid value for parameter "statement_timeout"'),
+        ("postgres@&work_mem=never", 'refused by the server: invalid value for parameter "work_mem"'),
         ("postgres@&target_session_attrs=never", r"the URL cannot be used \(target_session_attrs is expected"),
         ("postgres@&host=a..b", r"the URL cannot be used \("),
     ],

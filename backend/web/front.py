@@ -92,6 +92,8 @@ class Front:
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send, origin: bytes | None) -> None:
         method = scope["method"]
+        if method == "OPTIONS" and scope["path"] == "*":  # the server as a whole: RFC 9110 section 9.3.7
+            raise MethodNotAllowed(METHODS)
         path = segments(scope)
         preflight = method == "OPTIONS" and b"access-control-request-method" in scope["headers_by_name"]
         if not preflight:

@@ -7,6 +7,8 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import Scope
 
+from errors import BadRequest
+
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 _LARGEST_ID = 2**63 - 1
 NO_SUCH_ID = 0  # identities start at 1, so nothing is ever found under it
@@ -15,7 +17,10 @@ NO_SUCH_ID = 0  # identities start at 1, so nothing is ever found under it
 def segments(scope: Scope) -> tuple[str, ...]:
     """`/api/a%2Fb/tasks/` → ("api", "a/b", "tasks"). One trailing slash is the same resource; a doubled one stays."""
     raw: bytes = scope["raw_path"] if scope.get("raw_path") is not None else scope["path"].encode()
-    parts = raw[len(scope.get("root_path", "")) + 1 :].split(b"/")
+    path = raw.removeprefix(scope.get("root_path", "").encode())
+    if path and not path.startswith(b"/"):
+        raise BadRequest("The path of a request must start with '/'")
+    parts = path[1:].split(b"/")
     if parts[-1] == b"":
         parts.pop()
     return tuple([_decode(part) for part in parts])

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract.wire import JSON, ask, send
+from errors import BadRequest
+from tests.contract.wire import JSON, ask, say, send
 from tests.people import Person
+from web.paths import segments
 
 LARGEST = 2**63 - 1
 
@@ -237,6 +239,50 @@ def test_a_segment_is_decoded_once_and_an_encoded_slash_makes_no_new_one(ada: Pe
     assert ask(ada, "GET", f"/api/{ada.id.replace('-', '%252D')}/tasks").status == 403
     assert ask(ada, "GET", f"/api/{ada.id}%2Ftasks%2F7/tasks").status == 403
     assert ask(ada, "GET", f"/api/x%2F..%2F{ada.id}/tasks").status == 403
+
+
+@pytest.mark.parametrize("lead", ["*", "*/", "**/", "x", "?", "#", "//ada.example/../", "ws://ada.example/"])
+def test_no_byte_of_a_target_is_dropped_unseen(ada: Person, lead: str) -> None:
+    """`POST *api/ada/tasks` used to create a task."""
+    title = f'{{"title":"Unseen {lead}"}}'.encode()
+    head = (
+        f"POST {lead}{ada.tasks[1:]} HTTP/1.1\r\nHost: todo.example\r\nAuthorization: Bearer {ada.token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(title)}\r\n\r\n"
+    )
+    reply = say(str(ada.client.base_url), head.encode() + title, "POST")
+    assert (reply.status, reply.json()["code"]) in [(400, "VALIDATION_ERROR"), (404, "NOT_FOUND")]
+    assert f"Unseen {lead}" not in ada.get().text
+
+
+def test_a_whole_url_is_the_same_as_its_path(ada: Person) -> None:
+    assert ask(ada, "GET", f"http://todo.example{ada.tasks}").status == 200
+    assert ask(ada, "GET", "http://todo.example/health").json() == {"status": "healthy"}
+
+
+@pytest.mark.parametrize(
+    ("root_path", "raw_path", "found"),
+    [
+        ("", b"/health", ("health",)),
+        ("", b"/", ()),
+        ("", b"*health", None),
+        ("", b"health", None),
+        ("/todo", b"/todo/health", ("health",)),
+        ("/todo", b"/todo", ()),
+        ("/todo", b"/todo*health", None),
+        ("/todo", b"/todosomewhere/health", None),
+        ("/todo", b"/health", ("health",)),  # of a server that leaves the root path out
+    ],
+)
+def test_under_any_server_a_path_begins_with_a_slash(
+    root_path: str, raw_path: bytes, found: tuple[str, ...] | None
+) -> None:
+    """Uvicorn as it comes passes on whatever its parser lets through."""
+    scope = {"root_path": root_path, "raw_path": raw_path, "path": raw_path.decode()}
+    if found is None:
+        with pytest.raises(BadRequest):
+            segments(scope)
+    else:
+        assert segments(scope) == found
 
 
 @pytest.mark.parametrize("headers", [{}, JSON, {"Content-Type": "text/plain", "Content-Encoding": "gzip"}])

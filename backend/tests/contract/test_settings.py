@@ -77,6 +77,7 @@ def test_the_defaults(load: Load) -> None:
     assert settings.database_pooled is False
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.requests_per_minute is None
+    assert settings.keep_alive_seconds == 75
 
 
 BAD = {
@@ -114,6 +115,7 @@ BAD = {
     "DATABASE_POOLED": ["maybe", "2"],
     "ROW_SECURITY": ["maybe", "of", "disabled"],
     "PORT": ["http", "-1", "65536", "80.5", "9" * 400],
+    "KEEP_ALIVE_SECONDS": ["0", "-1", "3601", "1.5", "75s", "off", "9" * 400],
     "RATE_LIMIT": ["0", "-1", "many", "600.5", "600/min", "inf", "9" * 400],
 }
 
