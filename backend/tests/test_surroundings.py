@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import config
+import embedded
 from tests.servers import BACKEND, clean_environment
 from tests.surroundings import SURROUNDINGS, Surrounding, complaint
 
@@ -19,9 +20,9 @@ QUICK = [surrounding for surrounding in SURROUNDINGS if surrounding.quick]
 
 
 @pytest.mark.parametrize("surrounding", QUICK, ids=[surrounding.name for surrounding in QUICK])
-def test_it_starts_or_says_what_to_do(surrounding: Surrounding, tmp_path: Path, database_url: str) -> None:
-    """Most of them on the tests' own database, which a driver reaches by the URL of any embedded one."""
-    settings = {} if surrounding.name == "everything at once" else {"NEON_DATABASE_URL": database_url}
+def test_it_starts_or_says_what_to_do(surrounding: Surrounding, tmp_path: Path, cluster: embedded.Server) -> None:
+    """Most of them on the tests' own database, by the URL that the server uses for its embedded one."""
+    settings = {} if surrounding.name == "everything at once" else {"NEON_DATABASE_URL": cluster.driver_url}
     assert complaint(surrounding, tmp_path, **settings) == ""
 
 
