@@ -182,7 +182,7 @@ SURROUNDINGS = [
     Surrounding(
         "cli.py without its packages",
         command=("-S", "backend/cli.py", "serve"),
-        says="A package is missing .*: start with python3 run.py, or .*",
+        says="(A package is missing .*: start with python3 run.py, or|The environment is broken .*: remove) .*",
         quick=True,
     ),
     mounted("no shared memory", "umount -l /dev/shm"),
