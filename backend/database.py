@@ -198,7 +198,7 @@ def _embedded_url(data_dir: Path) -> str:
     except embedded.EmbeddedError as error:
         raise SettingError(str(error)) from None
     atexit.register(server.stop)
-    return server.driver_url
+    return server.complete_url()
 
 
 def _require_row_security(schema: migrate.Schema, settings: config.Settings) -> None:

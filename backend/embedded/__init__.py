@@ -34,16 +34,19 @@ NOT_ASKED_FOR = "none"  # a password: without any, a driver would look for one i
 
 
 class Server:
-    """A PostgreSQL that answers at `url`; at `driver_url` also where variables name another PostgreSQL."""
+    """A PostgreSQL that answers at `url`."""
 
     def __init__(self, data_dir: Path, socket_dir: Path, process: subprocess.Popen[bytes] | None) -> None:
         place = f"host={quote(str(socket_dir), safe='')}&port={cluster.PORT}"
         self.url = f"postgresql://postgres@/{DATABASE}?{place}"
-        self.driver_url = f"postgresql://postgres:{NOT_ASKED_FOR}@/{DATABASE}?{place}&{NOT_FROM_THE_ENVIRONMENT}"
         self.data_dir = data_dir
         self.started_here = process is not None
         self._process = process
         self._owner_pid = os.getpid()
+
+    def complete_url(self) -> str:
+        """`url`, with nothing left open that a driver would take from the surroundings."""
+        return self.url.replace("postgres@", f"postgres:{NOT_ASKED_FOR}@") + f"&{NOT_FROM_THE_ENVIRONMENT}"
 
     def stop(self) -> None:
         """Close its connections and end it, if it was started here (and not by the process we were forked from)."""

@@ -240,7 +240,7 @@ def test_variables_that_a_driver_reads_for_another_postgresql_are_ignored(
         monkeypatch.setenv(name, "nonsense")
     monkeypatch.setenv("PGPASSFILE", str(data_dir))
     try:
-        assert ask(server.driver_url, "SELECT 1") == 1
+        assert ask(server.complete_url(), "SELECT 1") == 1
     finally:
         server.stop()
 

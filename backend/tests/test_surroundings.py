@@ -23,7 +23,7 @@ QUICK = [surrounding for surrounding in SURROUNDINGS if surrounding.quick]
 @pytest.mark.parametrize("surrounding", QUICK, ids=[surrounding.name for surrounding in QUICK])
 def test_it_starts_or_says_what_to_do(surrounding: Surrounding, tmp_path: Path, cluster: embedded.Server) -> None:
     """Most of them on the tests' own database, by the URL that the server uses for its embedded one."""
-    settings = {} if surrounding.name == "everything at once" else {"NEON_DATABASE_URL": cluster.driver_url}
+    settings = {} if surrounding.name == "everything at once" else {"NEON_DATABASE_URL": cluster.complete_url()}
     assert complaint(surrounding, tmp_path, **settings) == ""
 
 
