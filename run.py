@@ -296,8 +296,6 @@ def renew(kind: str) -> None:
             if sound and text and packages() == before:  # what was there still works
                 write_whole(file, text)
         raise
-    if os.name != "nt":
-        os.sync()  # a stamp must not outlive a power cut that what it stands for does not
     for finished in {"runtime", kind}:
         write_whole(stamp_file(finished), wanted_stamp(finished))
 

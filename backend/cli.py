@@ -22,9 +22,11 @@ try:
     import streams
     from errors import SettingError
     from pool import OUT_OF_REACH
-except ImportError as error:
+except (ImportError, SyntaxError, ValueError) as error:  # not there, or emptied by a power cut
     if sys.flags.safe_path:
         sys.exit("PYTHONSAFEPATH (or -P) hides the modules beside cli.py: unset it, or start with python3 run.py.")
+    if (Path(sys.prefix) / "run.lock").exists():
+        sys.exit(f"The environment is broken ({error}): remove {sys.prefix}, and python3 run.py makes it again.")
     sys.exit(f"A package is missing or broken ({error}): start with python3 run.py, or install requirements.txt again.")
 
 OPENAPI_FILE = Path(__file__).resolve().parent / "openapi.json"

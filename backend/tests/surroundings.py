@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -181,7 +182,7 @@ SURROUNDINGS = [
     Surrounding(
         "cli.py without its packages",
         command=("-S", "backend/cli.py", "serve"),
-        says="A package is missing .*: start with python3 run.py, or .*",
+        says="(A package is missing .*: start with python3 run.py, or|The environment is broken .*: remove) .*",
         quick=True,
     ),
     mounted("no shared memory", "umount -l /dev/shm"),
@@ -251,9 +252,16 @@ def complaint(surrounding: Surrounding, place: Path, **settings: str) -> str:
         if process.poll() is None:
             process.kill()
             process.wait()
+        _remove_sockets_elsewhere(folder)
     if ready and _others_may_write(folder):
         return "others may write into .data"
     return _judge(surrounding, ready, code, log.read_text(errors="replace"))
+
+
+def _remove_sockets_elsewhere(folder: Path) -> None:
+    digest = sha256(os.fsencode(folder.resolve() / ".data" / "postgres")).hexdigest()[:16]
+    for left_over in Path("/tmp").glob(f"todo-postgres-*-{digest}"):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _others_may_write(folder: Path) -> bool:

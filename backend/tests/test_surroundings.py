@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
 import config
+import embedded
 from tests.servers import BACKEND, clean_environment
 from tests.surroundings import SURROUNDINGS, Surrounding, complaint
 
@@ -19,9 +21,9 @@ QUICK = [surrounding for surrounding in SURROUNDINGS if surrounding.quick]
 
 
 @pytest.mark.parametrize("surrounding", QUICK, ids=[surrounding.name for surrounding in QUICK])
-def test_it_starts_or_says_what_to_do(surrounding: Surrounding, tmp_path: Path, database_url: str) -> None:
-    """Most of them on the tests' own database, which a driver reaches by the URL of any embedded one."""
-    settings = {} if surrounding.name == "everything at once" else {"NEON_DATABASE_URL": database_url}
+def test_it_starts_or_says_what_to_do(surrounding: Surrounding, tmp_path: Path, cluster: embedded.Server) -> None:
+    """Most of them on the tests' own database, by the URL that the server uses for its embedded one."""
+    settings = {} if surrounding.name == "everything at once" else {"NEON_DATABASE_URL": cluster.complete_url()}
     assert complaint(surrounding, tmp_path, **settings) == ""
 
 
@@ -57,6 +59,20 @@ def test_the_description_is_the_same_in_a_locale_of_ascii() -> None:
     ended = todo("openapi", PYTHONIOENCODING="ascii", DATA_DIR="/nowhere")
     assert ended.stderr == b""
     assert json.loads(ended.stdout) == json.loads((BACKEND / "openapi.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 100], ids=["empty", "zeros"])
+def test_an_environment_that_a_power_cut_emptied_is_named_with_what_to_do(tmp_path: Path, left: bytes) -> None:
+    venv.create(tmp_path, symlinks=True)
+    (tmp_path / "run.lock").touch()  # as run.py leaves it
+    [packages] = tmp_path.glob("lib/python*/site-packages")
+    (packages / "jwt.py").write_bytes(left)
+    command = [str(tmp_path / "bin" / "python"), str(BACKEND / "cli.py"), "serve"]
+    ended = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("The environment is broken (")
+    assert ended.stderr.endswith(f"): remove {tmp_path}, and python3 run.py makes it again.\n")
+    assert ended.stderr.count("\n") == 1
 
 
 # --- the development secret ---
