@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -218,7 +219,7 @@ def web_login(url: str) -> Iterator[str]:
     sql(url, "CREATE ROLE opening_web LOGIN")
     sql(url, f"GRANT {migrate.ROLE} TO opening_web")
     sql(url, f"GRANT SELECT ON {migrate.VERSION_TABLE} TO opening_web")
-    yield url.replace("postgres@", "opening_web@")
+    yield re.sub("//[^@]*@", "//opening_web@", url)
     sql(url, f"REVOKE ALL ON {migrate.VERSION_TABLE} FROM opening_web")
     sql(url, "DROP ROLE opening_web")
 
