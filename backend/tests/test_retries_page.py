@@ -276,6 +276,8 @@ def test_a_first_attempt_that_still_runs_is_waited_for(client: Client, ada: Pers
         running = threads.submit(
             sql, database_url, "SELECT pg_advisory_lock($1), pg_sleep(2.6)", idempotency._lock(ada.id, key)
         )
+        while sql(database_url, "SELECT pg_try_advisory_lock($1) AS free", idempotency._lock(ada.id, key))[0]["free"]:
+            pass
         outcome = client.send(ada, "POST", "", {"title": "Buy milk"}, key)
         running.result()
     assert outcome.status == 201

@@ -593,7 +593,8 @@ def test_the_answer_gives_the_reason_and_a_challenge_of_fixed_words(ada: Person,
         assert reply.status_code == 401
         body = reply.json()
         assert (body["code"], body["error"], body["reason"]) == ("UNAUTHORIZED", "Invalid token", reason)
-        bodies.add(reply.content)
+        if "milliseconds" not in reply.headers["WWW-Authenticate"]:  # which has advice of its own
+            bodies.add(reply.content)
         challenge = reply.headers["WWW-Authenticate"]
         assert CHALLENGE.fullmatch(challenge)
         assert not any(part and part in challenge.encode() for part in token.split(b".") if len(part) > 6)
