@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -10,6 +11,7 @@ from uuid import uuid4
 import jwt
 import pytest
 
+import errors
 from tests import servers
 from tests.contract.conftest import BURST, at_work
 from tests.contract.wire import JSON, ORIGIN, Reply, ask, say, stream
@@ -19,17 +21,17 @@ from tests.signers import Signer
 PROBLEM = "application/problem+json"
 TITLE = b'{"title":"a"}'
 BREAK = b'{"title":"Break"}'
+NAMED = b'{"title":"a","uid":"3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e"}'
 LARGE = b" " * (64 * 1024 + 1)
 HOST = "Host: todo.example\r\n"
 KEYED = {**JSON, "Idempotency-Key": "key"}
 
-CODES = {
+CODES = {  # of a status that has one; 409 has several, so its failures name theirs
     400: "VALIDATION_ERROR",
     401: "UNAUTHORIZED",
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
-    409: "IDEMPOTENCY_IN_PROGRESS",
     410: "CURSOR_EXPIRED",
     412: "PRECONDITION_FAILED",
     413: "PAYLOAD_TOO_LARGE",
@@ -41,6 +43,8 @@ CODES = {
     500: "SERVER_ERROR",
     503: "SERVICE_UNAVAILABLE",
 }
+MEMBERS = {401: ["reason", "hint"], 412: ["data"]}  # beside those that every error has
+WITH_RETRY_AFTER = {"IDEMPOTENCY_IN_PROGRESS", "RATE_LIMITED", "SERVICE_UNAVAILABLE"}
 TITLES = {  # RFC 9110's words, as RFC 9457 wants them
     400: "Bad Request",
     401: "Unauthorized",
@@ -58,11 +62,22 @@ TITLES = {  # RFC 9110's words, as RFC 9457 wants them
 }
 
 
+class Step(NamedTuple):
+    """A request about a task. {user} and {task} in `target` are those of the test."""
+
+    method: str
+    target: str
+    body: bytes | None = None
+
+    def path(self, user: str, task_id: int) -> str:
+        return self.target.format(user=user, task=task_id)
+
+
 class Failure(NamedTuple):
     """A way to fail. `at` is the server; {user} in `target` and the token are a new user's of that server."""
 
     name: str
-    status: int
+    failed: int | tuple[int, str]  # the status, and its code where CODES has none
     method: str
     target: str
     body: bytes | None = None
@@ -71,9 +86,23 @@ class Failure(NamedTuple):
     token: bool = True
     before: int = 0  # requests of the same user that come first
     created: bytes | None = None  # the body of a POST with the same headers that comes first
+    then: tuple[Step, ...] = ()  # after it, requests that concern the task it made
     running: bool = False  # another request with the same key, meanwhile
     head: str = ""  # instead of all that: these lines, for what no client library sends
     streamed: bool = False
+
+    @property
+    def status(self) -> int:
+        return self.failed if isinstance(self.failed, int) else self.failed[0]
+
+    @property
+    def code(self) -> str:
+        return CODES[self.failed] if isinstance(self.failed, int) else self.failed[1]
+
+    @property
+    def loses_an_edit(self) -> bool:
+        """Then `errors` names the fields. There are none where the task is gone."""
+        return self.failed == CONFLICT and EDIT in self.then
 
     @property
     def unread(self) -> bool:
@@ -82,6 +111,10 @@ class Failure(NamedTuple):
 
 
 TASKS = "/api/{user}/tasks"
+FIRST = "/v1/changes/1/undo"
+EDIT, DELETE = Step("PUT", TASKS + "/{task}", b'{"title":"b"}'), Step("DELETE", TASKS + "/{task}")
+PURGE = Step("DELETE", "/v1/trash/{task}")
+RUNNING, IN_TRASH, CONFLICT = (409, "IDEMPOTENCY_IN_PROGRESS"), (409, "UID_IN_TRASH"), (409, "UNDO_CONFLICT")
 FAILURES = [
     Failure("title missing", 400, "POST", TASKS, b"{}", JSON),
     Failure("title too long", 400, "POST", TASKS, b'{"title":"%s"}' % (b"a" * 201), JSON),
@@ -129,7 +162,12 @@ FAILURES = [
     Failure("DELETE on the list", 405, "DELETE", TASKS),
     Failure("plain OPTIONS", 405, "OPTIONS", TASKS, token=False),
     Failure("unknown method", 405, "PROPFIND", TASKS, token=False),
-    Failure("the same key still running", 409, "POST", TASKS, TITLE, KEYED, running=True),
+    Failure("the same key still running", RUNNING, "POST", TASKS, TITLE, KEYED, running=True),
+    Failure("a uid in the trash", IN_TRASH, "POST", TASKS, NAMED, JSON, created=NAMED, then=(DELETE,)),
+    Failure("an undo that loses an edit", CONFLICT, "POST", FIRST, None, JSON, created=TITLE, then=(EDIT,)),
+    Failure(
+        "an undo of what is gone for good", CONFLICT, "POST", FIRST, None, JSON, created=TITLE, then=(DELETE, PURGE)
+    ),
     Failure("a place that the log does not have", 410, "GET", "/v1/changes?since=7"),
     Failure("another version of the list", 412, "POST", TASKS, TITLE, {**JSON, "If-Match": '"7"'}),
     Failure("a weak tag", 412, "POST", TASKS, TITLE, {**JSON, "If-Match": 'W/"0"'}),
@@ -172,7 +210,10 @@ def provoke(failure: Failure, url: str, database_url: str, extra: dict[str, str]
     for _ in range(failure.before):
         assert ask(url, "GET", f"/api/{user}/tasks", None, token).status == 200
     if failure.created:
-        assert ask(url, "POST", f"/api/{user}/tasks", failure.created, headers).status == 201
+        created = ask(url, "POST", f"/api/{user}/tasks", failure.created, headers)
+        assert created.status == 201
+        for step in failure.then:
+            assert ask(url, step.method, step.path(user, created.data["id"]), step.body, headers).status == 200
     with at_work(database_url, user, failure.headers["Idempotency-Key"]) if failure.running else nullcontext():
         return ask(url, failure.method, target, failure.body, headers)
 
@@ -183,8 +224,15 @@ def urls(server: servers.Running, troubled: servers.Running, forsaken: servers.R
 
 
 def test_the_walk_meets_every_code_the_server_has() -> None:
-    assert {failure.status for failure in FAILURES} == set(CODES)
-    assert len(FAILURES) >= 40
+    assert {(failure.status, failure.code) for failure in FAILURES} == {(kind.status, kind.code) for kind in kinds()}
+
+
+def kinds(parent: type[errors.ApiError] = errors.ApiError) -> Iterator[type[errors.ApiError]]:
+    """Every error of errors.py."""
+    yield parent
+    for kind in parent.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield from kinds(kind)
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
@@ -228,7 +276,7 @@ def check_headers(failure: Failure, reply: Reply) -> None:
     assert failure.method == "HEAD" or int(headers["content-length"]) == len(reply.body) > 0
     assert ("www-authenticate" in headers) == (failure.status == 401)
     assert ("allow" in headers) == (failure.status == 405)
-    assert ("retry-after" in headers) == (failure.status in (409, 429, 503))
+    assert ("retry-after" in headers) == (failure.code in WITH_RETRY_AFTER)
     if "retry-after" in headers:
         assert 1 <= int(headers["retry-after"]) <= 60
     assert "server" not in headers
@@ -236,9 +284,9 @@ def check_headers(failure: Failure, reply: Reply) -> None:
 
 def check_body(failure: Failure, body: dict[str, Any], common: list[str]) -> None:
     about_fields = failure.status == 400 and not failure.head
-    own = ["errors"] if about_fields else {401: ["reason", "hint"], 412: ["data"]}.get(failure.status, [])
+    own = ["errors"] if about_fields or failure.loses_an_edit else MEMBERS.get(failure.status, [])
     assert list(body) == common + own
-    assert body["code"] == CODES[failure.status]
+    assert body["code"] == failure.code
     sentence = body["detail"]
     assert type(sentence) is str
     assert sentence.strip() == sentence != ""
