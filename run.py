@@ -83,17 +83,17 @@ for package in distributions():
 """
 
 HELP = """\
-python3 run.py [--port N] [--host H]   start the server (the same as: serve)
+python3 run.py [--port N] [--host H]   start the server (the same as: python3 run.py serve)
 python3 run.py test [pytest options]   run all tests, or the ones named
 python3 run.py lint                    ruff check, ruff format --check, mypy --strict
 python3 run.py token --user ada        print a token to try the server with
 python3 run.py migrate                 bring the database to this version
 python3 run.py openapi                 print the API's description
-python3 run.py COMMAND --help          what one of them takes
+python3 run.py COMMAND --help          show the options of a command
 
-The first start makes the environment in .venv (elsewhere: set TODO_VENV to a path); later ones go straight on.
-It is made again by itself when the requirements, the Python or the place of this folder change. Variables that would
-lead Python, pip or uv elsewhere (PYTHONPATH, PIP_TARGET, UV_SYSTEM_PYTHON …) are ignored."""
+The first run installs everything into .venv (set TODO_VENV to use another folder); later runs start at once.
+If the requirements, the Python or the place of this folder change, it is installed again. Variables that would
+mislead Python, pip or uv (PYTHONPATH, PIP_TARGET, UV_SYSTEM_PYTHON …) are ignored."""
 
 
 class SetupError(Exception):

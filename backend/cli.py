@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Own the embedded database, where there is one, and run the server below it: workers then share one database."""
+    """Start the embedded database, if it is used, and the server. All workers then share that database."""
     import server
 
     given = {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
@@ -76,19 +76,19 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def token(options: argparse.Namespace) -> None:
-    """Mint an HS256 token for trying the API, as the frontend's own secret would; or explain one."""
+    """Make an HS256 token to try the API with, signed with the frontend's secret; or explain one."""
     settings = config.load()
     if options.inspect is not None:
         asyncio.run(_inspect(options.inspect, settings))
         return
     if options.user is None:
-        raise SettingError("todo token needs --user ID to mint a token, or --inspect TOKEN to explain one.")
+        raise SettingError("todo token needs --user ID to make a token, or --inspect TOKEN to explain one.")
     if not 1 <= len(options.user) <= auth.SUBJECT_MAX or not options.user.isprintable():
         raise SettingError(f"--user must be 1 to {auth.SUBJECT_MAX} printable characters.")
     if not 0 < options.hours <= MOST_HOURS:
         raise SettingError(f"--hours must be more than 0 and at most {MOST_HOURS}.")
     if not settings.secret:
-        raise SettingError("BETTER_AUTH_SECRET is not set; a token is signed with it.")
+        raise SettingError("BETTER_AUTH_SECRET is not set; set it, because the token is signed with it.")
     now = int(time.time())
     claims = {
         "sub": options.user,
@@ -115,7 +115,7 @@ def migrate_schema(options: argparse.Namespace) -> None:
     if options.sql:
         known = migrate.versions()
         if options.sql not in ("base", *known):
-            raise SettingError(f"todo migrate --sql starts from a version: base, {', '.join(known)}.")
+            raise SettingError(f"todo migrate --sql takes one of these versions: base, {', '.join(known)}.")
         streams.write(migrate.script(options.sql if options.sql != "base" else None))
         return
     settings = config.load()
@@ -141,7 +141,7 @@ def openapi(options: argparse.Namespace) -> None:
 
 
 def _mend_surroundings() -> None:
-    """Whoever starts us may have closed streams, or shared everything that we make with everybody."""
+    """The process that starts us may have closed our streams, or set a umask that lets others write our files."""
     streams.open_closed()
     os.umask(os.umask(0o022) & 0o077 | 0o022)  # nobody else may write what we make; we may
     if sys.platform != "win32":
@@ -154,24 +154,37 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     command = commands.add_parser("serve", help="run the server")
-    command.add_argument("--host", help="address to listen on (HOST; 127.0.0.1)")
-    command.add_argument("--port", type=int, help="port to listen on (PORT; 8000)")
+    command.add_argument("--host", help="address to listen on (default: HOST, or 127.0.0.1)")
+    command.add_argument("--port", type=int, help="port to listen on (default: PORT, or 8000)")
     command.add_argument(
-        "--workers", type=int, choices=range(1, 65), default=1, metavar="N", help="processes that answer requests (1)"
+        "--workers",
+        type=int,
+        choices=range(1, 65),
+        default=1,
+        metavar="N",
+        help="number of processes that answer requests (default: 1)",
     )
     command.add_argument("--reload", action="store_true", help="restart when the code changes")
     command.set_defaults(run=serve)
 
     command = commands.add_parser("token", help="print a token to try the API with")
-    command.add_argument("--user", help="the user's id: the token's sub")
+    command.add_argument("--user", help="the user's id (the token's sub)")
     command.add_argument("--email", help="the user's e-mail address")
-    command.add_argument("--hours", type=float, default=24.0, help="how long it counts (24)")
-    command.add_argument("--inspect", metavar="TOKEN", help="say why TOKEN (-: standard input) is accepted or not")
+    command.add_argument("--hours", type=float, default=24.0, help="for how many hours it is valid (24)")
+    command.add_argument(
+        "--inspect", metavar="TOKEN", help="say why TOKEN is accepted or refused; - reads it from standard input"
+    )
     command.set_defaults(run=token)
 
     command = commands.add_parser("migrate", help="bring the database's schema up to date")
     how = command.add_mutually_exclusive_group()
-    how.add_argument("--sql", metavar="FROM", nargs="?", const="base", help="only print the SQL")
+    how.add_argument(
+        "--sql",
+        metavar="FROM",
+        nargs="?",
+        const="base",
+        help="only print the SQL, from version FROM on (default: an empty database)",
+    )
     how.add_argument("--adopt", action="store_true", help="take over the tasks of a plain FastAPI + SQLModel backend")
     command.set_defaults(run=migrate_schema)
 
@@ -184,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
 def _shown(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))
-    except (ValueError, FileNotFoundError):  # it lies elsewhere, or the folder we stand in was deleted
+    except (ValueError, FileNotFoundError):  # it is elsewhere, or the current folder was deleted
         return str(path)
 
 

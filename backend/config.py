@@ -1,4 +1,4 @@
-"""Settings: read once, checked once. A wrong one stops the start with a sentence that says what to set."""
+"""Settings: read once and checked once. If one is wrong, the server does not start, and says what to set."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Settings(BaseSettings):
 
     @property
     def previous_secret(self) -> bytes:
-        """The HS256 key before a rotation, whose tokens still count; empty where there is none."""
+        """The HS256 key before a rotation, whose tokens are still accepted; empty if there is none."""
         if self.better_auth_secret_previous is None:
             return b""
         return self.better_auth_secret_previous.get_secret_value().encode()
@@ -208,7 +208,7 @@ def _sentence(error: ValidationError) -> str:
         "WEB_CONCURRENCY": "a number of processes from 1 to 1024",
         "CHANGES_KEPT_DAYS": "a number of days from 1 to 36500",
         "TRASH_KEPT_DAYS": "a number of days from 1 to 36500",
-        "DATA_DIR": "a whole path, because the home folder that its ~ stands for is not known",
+        "DATA_DIR": "a full path, because the home folder (~) is not known here",
     }.get(variable)
     return f"{variable} must be {expected}." if expected else f"{variable} cannot be used: {problem['msg']}."
 
@@ -244,7 +244,7 @@ def _refuse_path(origin: str, path: str | None) -> None:
     if path == "/":
         log.warning("CORS_ORIGINS: ignoring the trailing slash of %s/", origin)
     elif path:
-        raise SettingError(f"CORS_ORIGINS has a path behind {origin}; an origin has none.")
+        raise SettingError(f"CORS_ORIGINS has a path after {origin}; remove it, because an origin has none.")
 
 
 def _is_host(name: str) -> bool:
@@ -275,7 +275,7 @@ def _rotation_flaws(settings: Settings) -> list[str]:
     if settings.better_auth_secret is None:
         raise SettingError(
             "BETTER_AUTH_SECRET_PREVIOUS is set, but BETTER_AUTH_SECRET is not; "
-            "set that one to the new secret, and this one to the secret before it."
+            "set BETTER_AUTH_SECRET to the new secret, and BETTER_AUTH_SECRET_PREVIOUS to the old one."
         )
     if previous == settings.better_auth_secret:
         log.warning(
@@ -327,10 +327,12 @@ def development_secret(path: Path) -> bytes:
         return secret
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone_in(path.parent):
-        if secret := _kept_secret(path):  # another process was first: then its secret counts
+        if secret := _kept_secret(path):  # another process was first: we use its secret
             return secret
         if path.exists():
-            log.warning("%s was empty, as after a power cut; it is new now, and earlier tokens are refused", path)
+            log.warning(
+                "%s was empty, as after a power cut; a new secret was made, so earlier tokens are refused", path
+            )
         return _keep_secret(path, secrets.token_hex(32))
 
 

@@ -42,7 +42,7 @@ class ApiError(Exception):
 
 
 class Invalid(ApiError):
-    """A body, query or path that is not what is asked; `error` is the first problem."""
+    """The body, the query, the path or a header is invalid; `error` is the first problem."""
 
     status, code = 400, "VALIDATION_ERROR"
 
@@ -54,19 +54,19 @@ class Invalid(ApiError):
         return {"errors": [problem._asdict() for problem in self.problems]}
 
 
-ADVICE = {  # what to look at, by the reason of a 401: the same for every token, so nothing of a token is in it
+ADVICE = {  # what to check, by the reason of a 401. It is the same for every token, so it repeats nothing of one.
     "missing_token": "Send `Authorization: Bearer <token>` in one header. Cookies and query parameters are not read.",
     "malformed_token": "Send the JWT of GET /api/auth/token, not the session token of the sign-in reply or the cookie.",
-    "unsupported_algorithm": "HS256 needs BETTER_AUTH_SECRET in the backend; else use Better Auth's own jwt() plugin.",
-    "unsupported_type": "This is another kind of token than an access token; use GET /api/auth/token.",
-    "unknown_key": "Is BETTER_AUTH_URL (or AUTH_JWKS_URL) the frontend that issued this token?",
-    "bad_signature": "Is BETTER_AUTH_SECRET the same on both sides, to the last character?",
-    "token_expired": 'Get a new one. If every one is expired: expirationTime of jwt() must be a text such as "15m".',
-    "token_not_yet_valid": "Compare the clocks of both machines.",
+    "unsupported_algorithm": "HS256 needs BETTER_AUTH_SECRET in the backend. Otherwise use Better Auth's jwt() plugin.",
+    "unsupported_type": "This is another kind of token. Send the one of GET /api/auth/token.",
+    "unknown_key": "Check that BETTER_AUTH_URL (or AUTH_JWKS_URL) leads to the frontend that issued this token.",
+    "bad_signature": "Check that BETTER_AUTH_SECRET is the same on both sides, to the last character.",
+    "token_expired": 'Get a new token. If all are expired, set expirationTime of jwt() to a text such as "15m".',
+    "token_not_yet_valid": "Check the clocks of both machines.",
     "wrong_issuer": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_ISSUER to what the token says.",
     "wrong_audience": "Set BETTER_AUTH_URL to the same value on both sides, or AUTH_AUDIENCE to what the token says.",
     "missing_subject": "The claim `sub` must be the user's id; `id`, `userId` and `email` are not read. "
-    "E-mail links and session cookies are signed alike but have no `sub`; use GET /api/auth/token.",
+    "E-mail links and session cookies have no `sub`; use GET /api/auth/token.",
 }
 
 
@@ -76,7 +76,7 @@ MILLISECONDS = (
 
 
 class Unauthorized(ApiError):
-    """No token, or one that does not count; `reason` says which of the causes in docs/tokens.md it is.
+    """The token is missing or invalid; `reason` says which of the causes in docs/tokens.md it is.
 
     The challenge follows RFC 6750 section 3: without a token it carries no error code, and the
     description is a fixed ASCII text, never anything of the token.
@@ -119,31 +119,31 @@ class MethodNotAllowed(ApiError):
 
 
 class CursorExpired(ApiError):
-    """A place in the change log that is beyond its end: it is of a database as it was before a restore."""
+    """A position beyond the end of the change log. The client has it from before the database was restored."""
 
     status, code = 410, "CURSOR_EXPIRED"
 
     def __init__(self, since: int, last: int) -> None:
         super().__init__(
-            f"since={since} is beyond your last change, which is {last}: the database was restored or began again. "
+            f"since={since} is beyond your last change, which is {last}. The database was restored, or is a new one. "
             "Read everything again, and the changes from since=0"
         )
 
 
 class UidInTrash(ApiError):
     status, code = 409, "UID_IN_TRASH"
-    sentence = "The task with this uid is in the trash; restore it, or create one with another uid"
+    sentence = "The task with this uid is in the trash; restore that task, or choose another uid"
 
 
 class UndoConflict(ApiError):
-    """Undoing would lose something newer: in these fields, or, where there are none, with the whole task."""
+    """Undoing would overwrite newer values of these fields. Without fields, the task was deleted for good."""
 
     status, code = 409, "UNDO_CONFLICT"
 
     def __init__(self, fields: Sequence[str]) -> None:
-        self.problems = [Problem(name, f"{name.capitalize().replace('_', ' ')} was changed since") for name in fields]
+        self.problems = [Problem(name, f"{name.capitalize().replace('_', ' ')} has changed since") for name in fields]
         gone = "The task was deleted for good, so this cannot be undone"
-        newer = f"{', '.join(problem.message for problem in self.problems)}; undoing this would lose that"
+        newer = f"{', '.join(problem.message for problem in self.problems)}; undoing this would overwrite it"
         super().__init__(newer if fields else gone)
 
     def members(self) -> dict[str, Any]:
@@ -151,13 +151,15 @@ class UndoConflict(ApiError):
 
 
 class PreconditionFailed(ApiError):
-    """`If-Match` names another version than the current one (RFC 9110 section 13.1.1); nothing was done."""
+    """`If-Match` does not name the current version (RFC 9110 section 13.1.1). Nothing was changed."""
 
     status, code = 412, "PRECONDITION_FAILED"
 
     def __init__(self, current: Mapping[str, Any] | None = None) -> None:
-        now = f"it is now at version {current['version']}" if current else "something was written since"
-        super().__init__(f"If-Match does not match, {now}; read it again, and decide anew")
+        sentence = "Your tasks have changed since. Read them again and try again"
+        if current:
+            sentence = f"The task has changed since (version {current['version']} now). Review it and try again"
+        super().__init__(sentence)
         self.current = current
 
     def members(self) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class PreconditionFailed(ApiError):
 
 class IdempotencyInProgress(ApiError):
     status, code = 409, "IDEMPOTENCY_IN_PROGRESS"
-    sentence = "A request with this Idempotency-Key is still running; send the same again to get its answer"
+    sentence = "A request with this Idempotency-Key is still running; send the same request again to get its answer"
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": "1"})
@@ -209,7 +211,7 @@ class ServerError(ApiError):
 
 
 class Unavailable(ApiError):
-    """The database or the signing keys are out of reach, or there is more work than we can take."""
+    """The database or the signing keys are out of reach, or the server has too much work."""
 
     status, code = 503, "SERVICE_UNAVAILABLE"
 
@@ -224,8 +226,8 @@ class BadRequest(ApiError):
 
 
 class SettingError(Exception):
-    """A setting that cannot be used: one line naming the variable, what is wrong and what would be right."""
+    """A setting is wrong. One line names the variable, what is wrong and what would be right."""
 
 
 class Unfit(Exception):
-    """A database that cannot be used as it is. The message says why, and what would be right."""
+    """The database cannot be used as it is. The message says why, and what would be right."""

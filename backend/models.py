@@ -1,4 +1,5 @@
-"""The tables. Alembic migrates from here, and a test proves models == migrations == database."""
+"""The tables, described in SQLModel. The server never loads this: migrations/versions/ makes the tables, and a test
+proves that models, migrations and database agree."""
 
 from __future__ import annotations
 

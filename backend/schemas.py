@@ -1,4 +1,4 @@
-"""Shapes on the wire. They check what comes in and describe, in OpenAPI, what goes out."""
+"""Requests and answers: they validate what comes in, and describe in OpenAPI what goes out."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ Cursor = Annotated[str | None, BeforeValidator(_cursor), WithJsonSchema({"type":
 
 
 class Body(BaseModel):
-    """A JSON object. Fields it does not name are ignored; `model_fields_set` says which ones were sent."""
+    """A JSON object. Unknown fields are ignored; `model_fields_set` says which ones were sent."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -159,7 +159,10 @@ class TaskCreate(Body):
 
     title: Title
     description: Description = None
-    uid: Uid = Field(default_factory=lambda: None, description="Yours to choose, so that sending it again is safe")
+    uid: Uid = Field(
+        default_factory=lambda: None,
+        description="A UUID of your choice. If one of your tasks already has it, nothing is created",
+    )
 
 
 class TaskUpdate(Body):
@@ -173,7 +176,7 @@ class TaskUpdate(Body):
 
 
 class TaskComplete(Body):
-    """With `completed`: set it, so that a retry is safe. `{}`: toggle. Other members alone are refused."""
+    """With `completed`, the task is set to it, so a retry is safe. `{}` toggles. Other fields alone are refused."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -187,12 +190,12 @@ class TaskComplete(Body):
     @model_validator(mode="before")
     @classmethod
     def _misspelt_is_refused(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """A body without `completed` toggles, so whoever misspells it would get the opposite half of the time."""
+        """`{}` toggles. A misspelt `completed` must not: half of the time that would do the opposite."""
         return {"completed": None, **values} if values else values
 
 
 class Paged(BaseModel):
-    """A page is asked for by the place where the one before ended. `page=2` must not get page 1 again, with a 200."""
+    """A page begins where the one before it ended. `page=2` must be refused, not answered with page 1 again."""
 
     place: ClassVar[str] = "cursor"
 
@@ -218,8 +221,8 @@ class ListQuery(Paged):
 
     filter: Filter = Field(
         default="all",
-        description="In upper or lower case. `status=…` is the same, and `completed=true` or `completed=false`; "
-        "give only one of them.",
+        description="In upper or lower case. `status=…` is another name for it, and `completed=true` or "
+        "`completed=false` means `completed` or `pending`. Use only one of them.",
     )
     limit: Limit = None
     cursor: Cursor = Field(default=None, description="`next_cursor` of the page before")
@@ -227,7 +230,7 @@ class ListQuery(Paged):
     @model_validator(mode="before")
     @classmethod
     def _one_filter(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """They are no fields: OpenAPI cannot say that of three parameters only one may be given."""
+        """The other names are not fields: OpenAPI cannot say that only one of three parameters may be sent."""
         given = [values[name] for name in ("filter", "status") if name in values]
         if "completed" in values:
             given.append(_FILTER_OF_COMPLETED.get(str(values["completed"]).lower()))
@@ -263,9 +266,9 @@ class Task(BaseModel):
     completed: bool
     created_at: datetime = Field(description="UTC, RFC 3339")
     updated_at: datetime = Field(description="UTC, RFC 3339; never repeats and never goes back")
-    uid: UUID = Field(description="The same on every device; chosen by the client, or by the server")
-    version: int = Field(ge=1, description="The number of the user's change that made it so; its `ETag` begins with it")
-    completed_at: datetime | None = Field(description="UTC, RFC 3339; null while it is not completed")
+    uid: UUID = Field(description="The same on every device. The client or the server has chosen it")
+    version: int = Field(ge=1, description="The number of its last change. Its `ETag` begins with it")
+    completed_at: datetime | None = Field(description="UTC, RFC 3339; null if it is not completed")
 
 
 class TaskResponse(BaseModel):
@@ -287,7 +290,7 @@ class PageQuery(Paged):
 
 
 class TrashedTask(Task):
-    deleted_at: datetime = Field(description="UTC, RFC 3339; it is deleted for good some time after")
+    deleted_at: datetime = Field(description="UTC, RFC 3339. Some days later it is deleted for good")
 
 
 class TrashResponse(BaseModel):
@@ -297,7 +300,7 @@ class TrashResponse(BaseModel):
 
 
 class Actor(BaseModel):
-    """Who made a change: a `user`, by the token's `sub`, or the `system`."""
+    """Who made a change: a `user` (`id` is the token's `sub`) or the `system`."""
 
     kind: Literal["user", "system"]
     id: str
@@ -321,14 +324,14 @@ class Change(BaseModel):
         }
     )
 
-    seq: int = Field(ge=1, description="1, 2, 3, … of this user, in the order of the commits, without gaps")
+    seq: int = Field(ge=1, description="Counts this user's changes: 1, 2, 3, … without gaps")
     at: datetime = Field(description="UTC, RFC 3339; grows with `seq`")
     actor: Actor
-    group: UUID = Field(description="Shared by the changes that were made together")
+    group: UUID = Field(description="The same for changes that were made together")
     entity: Literal["task"]
     entity_id: int
     op: Literal["create", "update", "delete", "restore", "purge"]
-    fields: dict[str, tuple[Any, Any]] = Field(description="What differs: `{name: [old, new]}`")
+    fields: dict[str, tuple[Any, Any]] = Field(description="The fields that changed: `{name: [old, new]}`")
 
 
 class ChangesQuery(Paged):
@@ -341,11 +344,11 @@ class ChangesQuery(Paged):
 class ChangesResponse(BaseModel):
     data: list[Change]
     message: str = Field(examples=["Changes retrieved"])
-    next_since: int = Field(description="The last change here, or `since` where there is none: ask again with it")
+    next_since: int = Field(description="Send it as `since` to get the next page")
 
 
 class UndoGroup(Body):
-    """Which changes: all that were made together."""
+    """The changes to undo: all that were made together."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"group": "0b8c7a52-52a4-4f3c-8d4f-6a0d3a4f1c11"}]})
 
@@ -353,7 +356,7 @@ class UndoGroup(Body):
 
 
 class UndoResponse(BaseModel):
-    data: list[Change] = Field(description="The changes that took it back: none, where nothing of it was left")
+    data: list[Change] = Field(description="The changes that undid it. Empty if there was nothing left to undo")
     message: str = Field(examples=["Change undone"])
 
 
@@ -386,9 +389,9 @@ class ErrorResponse(BaseModel):
     detail: str = Field(description="The same as `error`")
     message: str = Field(description="The same as `error`")
     errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
-    reason: str = Field(default_factory=str, description="401: why the token does not count")
-    hint: str = Field(default_factory=str, description="401: what a developer should look at")
-    data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
+    reason: str = Field(default_factory=str, description="401: why the token is invalid")
+    hint: str = Field(default_factory=str, description="401: what a developer should check")
+    data: Task | None = Field(default_factory=lambda: None, description="412: the current task")
 
 
 class ProblemDetails(BaseModel):
@@ -400,9 +403,9 @@ class ProblemDetails(BaseModel):
     detail: str = Field(description="A sentence for a person")
     code: str = Field(description="A constant for a program")
     errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
-    reason: str = Field(default_factory=str, description="401: why the token does not count")
-    hint: str = Field(default_factory=str, description="401: what a developer should look at")
-    data: Task | None = Field(default_factory=lambda: None, description="412: the task as it now is")
+    reason: str = Field(default_factory=str, description="401: why the token is invalid")
+    hint: str = Field(default_factory=str, description="401: what a developer should check")
+    data: Task | None = Field(default_factory=lambda: None, description="412: the current task")
 
 
 class Health(BaseModel):
@@ -415,7 +418,7 @@ class Check(BaseModel):
 
 
 class Ready(BaseModel):
-    """`checks`: what the server needs, by name, and how it stands."""
+    """`checks` says for each thing that the server needs whether it works."""
 
     status: Literal["ready", "not ready"]
     checks: dict[str, Check]

@@ -1,4 +1,4 @@
-"""What happened, and how to take it back: `/v1/changes`, `/v1/undo`. The user is the token's."""
+"""What happened, and how to undo it: `/v1/changes`, `/v1/undo`. The user is the token's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = APIRouter(
 
 @router.get("/changes", operation_id="list_changes", response_model=ChangesResponse, responses=errors(400, 410))
 async def list_changes(db: Db, query: Annotated[ChangesQuery, Query()]) -> Answer:
-    """Everything that happened after `since`, oldest first: who, when, what, and the old and new values."""
+    """The changes after `since`, oldest first: who changed what and when, with the old and new values."""
     found = await changes.since(db, query.since, query.limit)
     return answer(found, "Changes retrieved", next_since=found[-1]["seq"] if found else query.since)
 
@@ -36,7 +36,7 @@ async def list_changes(db: Db, query: Annotated[ChangesQuery, Query()]) -> Answe
     responses=errors(400, 404, *GUARDED, 413),
 )
 async def undo_change(db: Db, seq: Seq, if_match: IfMatch = None) -> Answer:
-    """Takes one change back by a new one, which may be undone too. 409 where something newer would be lost."""
+    """Undoes one change by a new change, which can be undone too. 409 if that would overwrite something newer."""
     return answer(await undo.change(db, seq, if_match), "Change undone")
 
 
@@ -47,5 +47,5 @@ async def undo_change(db: Db, seq: Seq, if_match: IfMatch = None) -> Answer:
     responses=errors(400, 404, *GUARDED, 413, 415),
 )
 async def undo_group(db: Db, body: UndoGroup, if_match: IfMatch = None) -> Answer:
-    """Takes all changes of a group back, or none of them."""
+    """Undoes all changes of a group, or none of them."""
     return answer(await undo.group(db, body.group, if_match), "Changes undone")

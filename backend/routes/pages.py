@@ -181,7 +181,7 @@ DocsPage = Annotated[Resource, Depends(get_docs_page)]
 
 @router.get("/", response_model=None)
 async def home(sent: Sent, pages: Rendered, if_none_match: IfNoneMatch = None) -> Answer:
-    """A page for a person, a short JSON for a program."""
+    """A page for people, a short JSON for programs."""
     for_a_person = accepts(sent.get(b"accept", b""), b"text/html")
     return (pages.home if for_a_person else pages.directions).reply(sent, if_none_match)
 

@@ -1,4 +1,4 @@
-"""Is the process up, and is it ready to work."""
+"""Whether the process is up, and whether it is ready to work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEALTHY = dumps({"status": "healthy"})
 
 @router.get("/health", operation_id="health", response_model=Health)
 async def health() -> Answer:
-    """The process answers. Never touches the database."""
+    """The process is up. This never asks the database."""
     return Answer(200, HEALTHY)
 
 
@@ -29,7 +29,7 @@ async def health() -> Answer:
 async def ready(
     database: Annotated[Database, Depends(get_database)], keys: Annotated[Keys, Depends(get_keys)]
 ) -> Answer:
-    """What the server needs, checked now: 503 where something is missing."""
+    """Checks everything that the server needs. 503 if something is missing."""
     checks = {**await database.checks(), "keys": keys.check()}
     well = all(check.ok for check in checks.values())
     report = Ready(status="ready" if well else "not ready", checks=checks)

@@ -1,4 +1,4 @@
-"""The plan's endpoints: `/api/{user_id}/tasks`."""
+"""A user's tasks: `/api/{user_id}/tasks`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from web.documentation import BEARER, GUARDED, LOCATED, NOT_MODIFIED, errors, ow
 from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
 from web.fields import entity_tag, is_known, task_tag
 
-EXISTS = {**LOCATED, "model": TaskResponse, "description": "There is a task with this `uid`: here it is, as it now is"}
+EXISTS = {
+    **LOCATED,
+    "model": TaskResponse,
+    "description": "One of your tasks already has this `uid`. Nothing was created; `data` is that task",
+}
 
 router = APIRouter(
     prefix="/api/{user_id}/tasks",
@@ -30,9 +34,9 @@ router = APIRouter(
 async def list_tasks(
     db: Db, pages: Pages, query: Annotated[ListQuery, Query()], if_none_match: IfNoneMatch = None
 ) -> Answer | Streamed:
-    """Newest first. Without `limit` all of them; with it a page, and `next_cursor` for the one after.
+    """Newest first. Without `limit` you get all tasks. With it you get a page, and `next_cursor` for the next one.
 
-    Its `ETag` is that of the user's last change, so asking whether anything is new costs next to nothing.
+    The `ETag` changes with every change of the user's tasks, so a client can ask cheaply whether anything is new.
     """
     binding = (db.owner, query.filter)
     after = tasks.Position(*pages.open(query.cursor, *binding)) if query.cursor else tasks.NEWEST
@@ -60,7 +64,7 @@ async def list_tasks(
     responses={200: EXISTS, 201: LOCATED, **errors(400, *GUARDED, 413, 415)},
 )
 async def create_task(db: Db, body: TaskCreate, if_match: IfMatch = None) -> Answer:
-    """With a `uid` of your choice, sending it again is safe: 200 with the task that has it, as it now is."""
+    """If one of your tasks already has this `uid`, you get that task (200), and nothing is created."""
     task, is_new = await tasks.create(db, body.title, body.description, body.uid, if_match)
     reply = one(task, "Task created", 201) if is_new else one(task, "Task already exists")
     return at(f"/api/{quote(db.owner, safe='')}/tasks/{task['id']}", reply)
@@ -83,7 +87,7 @@ async def get_task(db: Db, task_id: TaskId, if_none_match: IfNoneMatch = None) -
     responses=errors(400, 404, *GUARDED, 413, 415),
 )
 async def update_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatch = None) -> Answer:
-    """Changes the fields that are present. `description: null` clears it."""
+    """Changes the fields that you send, and no others. `description: null` clears the description."""
     fields = {name: getattr(body, name) for name in body.model_fields_set}
     return one(await tasks.update(db, task_id, fields, if_match), "Task updated")
 
@@ -95,7 +99,7 @@ async def update_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMat
     responses=errors(400, 404, *GUARDED, 413, 415),
 )
 async def patch_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatch = None) -> Answer:
-    """The same as PUT."""
+    """Does the same as PUT."""
     return await update_task(db, task_id, body, if_match)
 
 
@@ -103,6 +107,7 @@ async def patch_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatc
     "/{task_id}", operation_id="delete_task", response_model=TaskDeleted, responses=errors(400, 404, *GUARDED)
 )
 async def delete_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
+    """Moves the task to the trash."""
     await tasks.delete(db, task_id, if_match)
     return answer(None, "Task deleted")
 
@@ -114,7 +119,7 @@ async def delete_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answ
     responses=errors(400, 404, *GUARDED, 413, 415),
 )
 async def complete_task(db: Db, task_id: TaskId, body: TaskComplete | None = None, if_match: IfMatch = None) -> Answer:
-    """Without a body, or with `{}` or `null`: toggle, atomically. With `completed`: set it, so that a retry is safe."""
+    """Toggles without a body, or with `{}` or `null`. With `{"completed": true}` it sets, so a retry is safe."""
     wanted = body.completed if body and body.model_fields_set else None
     task = await tasks.complete(db, task_id, wanted, if_match)
     return one(task, "Task marked as completed" if task["completed"] else "Task marked as incomplete")

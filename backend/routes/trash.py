@@ -28,7 +28,7 @@ router = APIRouter(
 async def list_trash(
     db: Db, pages: Pages, query: Annotated[PageQuery, Query()], if_none_match: IfNoneMatch = None
 ) -> Answer:
-    """What was deleted last comes first. After 30 days (TRASH_KEPT_DAYS) a task is deleted for good."""
+    """The last deleted task comes first. After 30 days (TRASH_KEPT_DAYS) a task is deleted for good."""
     binding = (db.owner, "trash")
     after = tasks.Position(*pages.open(query.cursor, *binding)) if query.cursor else trash.LATEST
     revision, found = await trash.list_latest_first(db, query.limit + 1, after)
@@ -47,7 +47,7 @@ async def list_trash(
     responses={200: LOCATED, **errors(400, 404, *GUARDED, 413)},
 )
 async def restore_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
-    """Takes it out of the trash, as it was."""
+    """Moves the task out of the trash. It is as it was before."""
     task = await tasks.restore(db, task_id, if_match)
     return at(f"/api/{quote(db.owner, safe='')}/tasks/{task_id}", one(task, "Task restored"))
 
@@ -56,6 +56,6 @@ async def restore_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Ans
     "/{task_id}", operation_id="purge_task", response_model=TaskDeleted, responses=errors(400, 404, *GUARDED)
 )
 async def purge_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
-    """Deletes it for good. This cannot be undone, and no text of it is kept anywhere."""
+    """Deletes the task for good. This cannot be undone, and no text of the task is kept anywhere."""
     await trash.purge(db, task_id, if_match)
     return answer(None, "Task deleted for good")

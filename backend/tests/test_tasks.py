@@ -1,4 +1,4 @@
-"""The plan's endpoints, used as a frontend uses them."""
+"""The endpoints of the REST contract, used as a frontend uses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenAPI says of every door: its errors, its token, and nothing that is not true."""
+"""What the OpenAPI document says about every endpoint: its token, its errors and its header fields."""
 
 from __future__ import annotations
 
@@ -13,39 +13,41 @@ from web.fields import KEY_PATTERN
 BEARER = HTTPBearer(
     scheme_name="bearer",
     bearerFormat="JWT",
-    description="A token of your Better Auth frontend, or one to try with: `python3 run.py token --user ada`",
+    description="A token of your Better Auth frontend. To try the API: `python3 run.py token --user ada`",
     auto_error=False,
 )
 
 
 def owner(user_id: Annotated[str, Path(description="The token's `sub`", examples=["ada"])]) -> None:
-    """Documents the path's user. The door has checked it."""
+    """Documents the user of the path. The door has already compared it with the token."""
 
 
 _WHEN = {
-    400: "The body, query, path or a header is not what is asked",
-    401: "No token, or one that does not count; `reason` says why",
-    403: "The path's user is not the token's",
-    404: "Absent, deleted or another user's: all the same",
-    409: "It meets something that it may not do away with; or, with a key, the same request is still running",
-    410: "`since` is beyond your last change: the database was restored or began again. Read everything again",
-    412: "`If-Match` names another version; `data` is the task as it now is",
-    413: "The body is over 64 KiB",
+    400: "The body, the query, the path or a header is invalid; `errors` says what is wrong",
+    401: "The token is missing or invalid; `reason` says why",
+    403: "The `user_id` of the path is not the user of the token",
+    404: "Not found: it does not exist, it was deleted, or it belongs to another user",
+    409: "Conflict: the uid is in the trash, an undo would overwrite a newer change, "
+    "or a request with this key is still running",
+    410: "`since` is beyond your last change: the database was restored, or is a new one. Read everything again",
+    412: "The version has changed since, so nothing was done; `data` is the current task",
+    413: "The body is larger than 64 KiB",
     415: "The body is not `application/json` in UTF-8",
     422: "The `Idempotency-Key` was used for another request",
-    429: "Too many requests; `Retry-After` says when to come back",
-    503: "The database is out of reach, or busy; `Retry-After` says when to come back",
+    429: "Too many requests; try again after `Retry-After` seconds",
+    503: "The database or the signing keys are out of reach, or the server is busy; "
+    "try again after `Retry-After` seconds",
 }
 
 
-NOT_MODIFIED: dict[int | str, Any] = {304: {"description": "What you have is what you would get"}}
-GUARDED = (409, 412, 422)  # what a write may be answered for its key, its condition, or what it meets
+NOT_MODIFIED: dict[int | str, Any] = {304: {"description": "Not modified: what you have is current"}}
+GUARDED = (409, 412, 422)  # what a write may also answer: for its key, its condition, or a conflict
 
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Sent again with the same key, the request is not done again: you get its first answer",
+    "description": "If you send the request again with the same key, it is not done again: you get its first answer",
     "schema": {"type": "string", "pattern": KEY_PATTERN},
 }
 
@@ -56,7 +58,7 @@ _SECONDS = {"type": "integer", "minimum": 1}
 # The header fields of answers, without those of the transport, of CORS, and `Vary` and `X-Content-Type-Options`.
 HEADERS: dict[str, dict[str, Any]] = {
     "RequestId": {
-        "description": "Yours, if you sent one; it is in the log",
+        "description": "The one that you sent, or a new one. The server's log has it",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     },
@@ -73,20 +75,24 @@ HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "Replayed": {
-        "description": "This is the first answer to a request with this `Idempotency-Key`, sent again",
+        "description": "The request was done before: this is its first answer",
         "schema": {"type": "string", "enum": ["true"]},
     },
     "Challenge": {
-        "description": "RFC 6750: `Bearer`, and what is wrong with the token that was sent",
+        "description": "RFC 6750: `Bearer`, and what is wrong with the token",
         "required": True,
         "schema": {"type": "string", "pattern": '^Bearer realm="todo"'},
     },
-    "RetryAfter": {"description": "Seconds until it is worth trying again", "required": True, "schema": _SECONDS},
+    "RetryAfter": {
+        "description": "The number of seconds to wait before the next attempt",
+        "required": True,
+        "schema": _SECONDS,
+    },
     "RetryAfterRunning": {
         "description": "Seconds, if the same request is still running",
         "schema": _SECONDS,
     },
-    "Allow": {"description": "405: the methods that the path answers", "schema": {"type": "string"}},
+    "Allow": {"description": "405: the methods that the path supports", "schema": {"type": "string"}},
 }
 
 
@@ -107,7 +113,7 @@ LOCATED: dict[str, Any] = {"headers": {"Location": _field("Location")}}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of doors that may answer so. `default` stands for what any server may say, 500 included."""
+    """The `responses` of an endpoint. `default` stands for every other failure, 500 included."""
     described: dict[int | str, str] = {**{status: _WHEN[status] for status in statuses}, "default": "Any other failure"}
     return {status: {"model": ErrorResponse, "description": text} for status, text in described.items()}
 

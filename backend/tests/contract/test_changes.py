@@ -255,11 +255,13 @@ def test_a_conflict_names_the_fields_and_nothing_is_done(person: Meet) -> None:
             "UNDO_CONFLICT",
         )
         assert body["errors"] == [
-            {"field": "description", "message": "Description was changed since"},
-            {"field": "title", "message": "Title was changed since"},
+            {"field": "description", "message": "Description has changed since"},
+            {"field": "title", "message": "Title has changed since"},
         ]
         assert body["error"] == body["detail"] == body["message"]
-        assert body["error"] == "Description was changed since, Title was changed since; undoing this would lose that"
+        assert (
+            body["error"] == "Description has changed since, Title has changed since; undoing this would overwrite it"
+        )
     assert changes(dora) == made
     assert dora.get(f"/{task['id']}").json()["data"] == newer
 
@@ -420,4 +422,4 @@ def test_every_failure_is_had_as_rfc_9457_too(person: Meet) -> None:
         assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")
         body = reply.json()
         assert (body["type"], body["status"], body["code"]) == ("about:blank", status, code)
-    assert body["errors"] == [{"field": "title", "message": "Title was changed since"}]
+    assert body["errors"] == [{"field": "title", "message": "Title has changed since"}]

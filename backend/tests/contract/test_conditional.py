@@ -155,11 +155,8 @@ def test_a_write_whose_if_match_fails_is_412_with_the_task_as_it_now_is(
     assert (reply.status, reply.json()["code"], reply.data) == (412, "PRECONDITION_FAILED", task)
     assert (reply.headers["etag"], reply.headers["cache-control"]) == (tag(task), "private, no-cache")
     assert reply.headers["access-control-allow-origin"] == ORIGIN
-    assert (
-        reply.error
-        == reply.json()["detail"]
-        == (f"If-Match does not match, it is now at version {version}; read it again, and decide anew")
-    )
+    sentence = f"The task has changed since (version {version} now). Review it and try again"
+    assert reply.error == reply.json()["detail"] == sentence
     assert is_as_it_was(ada, task)
     assert read(ada).headers["etag"] == before
 

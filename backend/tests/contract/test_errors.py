@@ -335,7 +335,7 @@ BAD_TOKENS = {
     "unsecured": (f"Bearer {STRANGER.token(CANARY, {'alg': 'none'})}", "unsupported_algorithm", "BETTER_AUTH_SECRET"),
     "typ": (f"Bearer {STRANGER.token(CANARY, {'typ': CANARY})}", "unsupported_type", "GET /api/auth/token"),
     "another secret": (f"Bearer {token_for(CANARY, 'x' * 32)}", "bad_signature", "the same on both sides"),
-    "exp": (f"Bearer {token_for(CANARY, exp=1)}", "token_expired", "Get a new one"),
+    "exp": (f"Bearer {token_for(CANARY, exp=1)}", "token_expired", "Get a new token"),
     "nbf": (f"Bearer {token_for(CANARY, nbf=LATER)}", "token_not_yet_valid", "clocks"),
     "iss": (f"Bearer {token_for(CANARY, iss=CANARY)}", "wrong_issuer", "BETTER_AUTH_URL"),
     "aud": (f"Bearer {token_for(CANARY, aud=[CANARY])}", "wrong_audience", "AUTH_AUDIENCE"),

@@ -129,7 +129,7 @@ def test_a_uid_that_is_in_the_trash_cannot_be_created_again(ada: Person) -> None
     for uid in (task["uid"], task["uid"].upper()):
         reply = ask(ada, "POST", ada.tasks, json.dumps({"title": "Again", "uid": uid}).encode(), JSON)
         assert (reply.status, reply.json()["code"]) == (409, "UID_IN_TRASH")
-        assert reply.error == "The task with this uid is in the trash; restore it, or create one with another uid"
+        assert reply.error == "The task with this uid is in the trash; restore that task, or choose another uid"
         assert "etag" not in reply.headers
     assert trash(ada).data == before
     assert restore(ada, task["id"]).status == 200

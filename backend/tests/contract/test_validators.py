@@ -331,7 +331,7 @@ def test_since_of_a_lost_time_line_is_410_and_says_what_to_do(restored: Restored
     gone = ask(dora, "GET", f"{CHANGES}?since={seen}")
     assert expired(gone)
     assert gone.error == (
-        f"since={seen} is beyond your last change, which is 0: the database was restored or began again. "
+        f"since={seen} is beyond your last change, which is 0. The database was restored, or is a new one. "
         "Read everything again, and the changes from since=0"
     )
     problem = ask(dora, "GET", f"{CHANGES}?since={seen}", None, {"Accept": "application/problem+json"})
