@@ -1,4 +1,4 @@
-"""What the product costs beside the floor and beside the plan followed literally, round by round; writes RESULTS.md.
+"""What the product costs beside the floor and beside a typical FastAPI + SQLModel stack; writes RESULTS.md.
 
 .venv/bin/python benchmarks/compare.py [--quick] [--no-baseline] [--rounds N] [--seconds S] [--only SCENARIO]
 """
@@ -164,7 +164,7 @@ def main() -> None:
         "--seconds", type=float, default=3.0, help="of load, for a scenario and contender in a round (3)"
     )
     parser.add_argument("--quick", action="store_true", help="2 rounds of 1 second")
-    parser.add_argument("--no-baseline", action="store_true", help="leave the plan's stack out")
+    parser.add_argument("--no-baseline", action="store_true", help="leave the baseline out")
     parser.add_argument("--only", metavar="SCENARIO", action="append", help="only these; RESULTS.md stays as it is")
     options = parser.parse_args()
     rounds, seconds = (2, 1.0) if options.quick else (options.rounds, options.seconds)
@@ -188,7 +188,7 @@ def main() -> None:
     result = text(scenarios, costs, footprints, how)
     print(result)
     if not options.only and not options.no_baseline:
-        report.write("The product, the floor, the plan", result)
+        report.write("The product, the floor, the baseline", result)
 
 
 if __name__ == "__main__":

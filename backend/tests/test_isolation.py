@@ -1,4 +1,5 @@
-"""Nobody sees, changes, or can tell the existence of another person's task; and each layer of that holds alone."""
+"""Nobody sees, changes, or can tell the existence of another person's task: not through any door, and not if the
+where-clauses are missing, or row-level security is."""
 
 from __future__ import annotations
 

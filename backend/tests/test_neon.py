@@ -300,7 +300,7 @@ def test_many_people_at_once_through_two_sessions(behind_a_pooler: Pooled) -> No
     assert report["checks"]["row_security"] == {"ok": True, "detail": detail}
 
 
-def test_a_long_list_takes_fewer_steps_because_each_is_three_round_trips(behind_a_pooler: Pooled) -> None:
+def test_a_long_list_takes_fewer_steps_because_each_is_four_round_trips(behind_a_pooler: Pooled) -> None:
     fill = """
         INSERT INTO tasks (user_id, title, version, created_at)
         SELECT $1, 'Task ' || n, n, now() - n * interval '1 s' FROM generate_series(1, $2::int) AS n

@@ -1,5 +1,5 @@
-"""The plan followed literally: its listings, completed in the plainest way. What the product is measured against."""
-# ruff: noqa  # the plan's own code, as it wants it
+"""A typical FastAPI + SQLModel backend, written in the plainest way. The product is measured against it."""
+# ruff: noqa  # kept as such backends are written
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError

@@ -1,4 +1,4 @@
-# ruff: noqa  # the plan's own code, as it wants it
+# ruff: noqa  # kept as such backends are written
 from datetime import datetime
 from typing import Optional
 

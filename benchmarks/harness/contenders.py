@@ -194,7 +194,7 @@ def _free_port() -> int:
 
 
 def _baseline_environment() -> Path:
-    """The plan's pins, in an environment of their own outside this repository; made once."""
+    """The baseline's pinned versions, in an environment of their own outside this repository; made once."""
     pins = BASELINE / "requirements.txt"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     stamp = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()[:12]
