@@ -14,14 +14,14 @@ from pathlib import Path
 try:
     import jwt
 
-    import auth
     import config
     import database
     import logs
-    import migrate
     import streams
     from errors import SettingError
-    from pool import OUT_OF_REACH
+    from postgres import functions, migrate
+    from postgres.pool import OUT_OF_REACH
+    from tokens import verification
 except (ImportError, SyntaxError, ValueError) as error:  # not there, or emptied by a power cut
     if sys.flags.safe_path:
         sys.exit("PYTHONSAFEPATH (or -P) hides the modules beside cli.py: unset it, or start with python3 run.py.")
@@ -83,8 +83,8 @@ def token(options: argparse.Namespace) -> None:
         return
     if options.user is None:
         raise SettingError("todo token needs --user ID to make a token, or --inspect TOKEN to explain one.")
-    if not 1 <= len(options.user) <= auth.SUBJECT_MAX or not options.user.isprintable():
-        raise SettingError(f"--user must be 1 to {auth.SUBJECT_MAX} printable characters.")
+    if not 1 <= len(options.user) <= verification.SUBJECT_MAX or not options.user.isprintable():
+        raise SettingError(f"--user must be 1 to {verification.SUBJECT_MAX} printable characters.")
     if not 0 < options.hours <= MOST_HOURS:
         raise SettingError(f"--hours must be more than 0 and at most {MOST_HOURS}.")
     if not settings.secret:
@@ -103,11 +103,11 @@ def token(options: argparse.Namespace) -> None:
 
 
 async def _inspect(token: str, settings: config.Settings) -> None:
-    from explain import explain
+    from tokens.report import explain
 
     sent = sys.stdin.read() if token == "-" else token  # noqa: S105  # standard input, by custom
     bearer = sent.strip().removeprefix("Bearer ").strip()
-    async for line in explain(bearer.encode("utf-8", "replace"), auth.verifier(settings)):
+    async for line in explain(bearer.encode("utf-8", "replace"), verification.verifier(settings)):
         streams.write(line)
 
 
@@ -116,7 +116,8 @@ def migrate_schema(options: argparse.Namespace) -> None:
         known = migrate.versions()
         if options.sql not in ("base", *known):
             raise SettingError(f"todo migrate --sql takes one of these versions: base, {', '.join(known)}.")
-        streams.write(migrate.script(options.sql if options.sql != "base" else None))
+        text = migrate.script(options.sql if options.sql != "base" else None)
+        streams.write(text + functions.script(migrate.FUNCTIONS))
         return
     settings = config.load()
     logs.configure(settings.production)

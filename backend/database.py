@@ -6,26 +6,29 @@ import asyncio
 import atexit
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 from starlette.requests import HTTPConnection
 
 import config
-import dsn
-import embedded
-import migrate
-import sessions
+import storage
+from call import Call
 from errors import SettingError, Unavailable
-from pool import HOUSEKEEPING, OUT_OF_REACH, SIZE, Pool, Row, Transaction
+from postgres import dsn, embedded, migrate, sessions
+from postgres.pool import HOUSEKEEPING, OUT_OF_REACH, SIZE, Pool, Row, Transaction
 from schemas import Check
+from storage import Edit, GuardLost, Outcome
 
 log = logging.getLogger("todo.database")
+
+Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 5.0  # of the start: longer, and it goes on without the database
 RETRY_SECONDS = 1.0
@@ -42,33 +45,67 @@ class Actor(NamedTuple):
 class OwnerDatabase:
     """The database as one user may see it: every statement gets that user as its $1.
 
-    A write also gets what the change log notes: the actor's kind and id as $2 and $3, and as $4 the group, which all
-    changes made through one OwnerDatabase share.
+    What it writes, it writes by `store`, which notes the actor in the change log.
     """
 
-    __slots__ = ("_via", "actor", "group_id", "owner")
+    __slots__ = ("_via", "actor", "owner")
 
     def __init__(self, via: Pool | Transaction, owner: str, actor: Actor | None = None) -> None:
         self._via = via
         self.owner = owner
         self.actor = actor or Actor("user", owner)
-        self.group_id: UUID | None = None
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler stands before the database, so that a statement takes three round trips."""
+        """Whether a pooler stands before the database, so that a statement takes four round trips."""
         return isinstance(self._via, Pool) and self._via.address.pooled
 
     async def read(self, sql: str, *arguments: Any) -> list[Row]:
         return await self._via.read(sql, self.owner, *arguments)
 
-    async def write(self, sql: str, *arguments: Any) -> list[Row]:
-        self.group_id = self.group_id or uuid4()
-        values = (self.owner, *self.actor, self.group_id, *arguments)
+    async def store(self, *edits: Edit, all: bool = False, rows: bool = True) -> list[Outcome]:
+        """What became of each of at most EDITS_MAX edits, which are one group and one transaction.
+
+        `all`: either every edit is done, or none, and it is tried again. Without `rows` no objects come back.
+        """
+        if len(edits) > storage.EDITS_MAX:
+            raise ValueError(f"{len(edits)} edits are more than one call takes ({storage.EDITS_MAX})")
+        values = (self.owner, *self.actor, storage.new_group(), storage.to_json(edits), all, rows)
         if isinstance(self._via, Transaction):
-            return await self._via.write(sql, *values)
+            found = await self._via.write(storage.CALL, *values)
+        else:
+            async with self._via.turn(self.owner):
+                found = await self._via.write(storage.CALL, *values)
+        return [storage.outcome(edit, row["outcome"], row["item"]) for edit, row in zip(edits, found, strict=True)]
+
+    async def locked(self, work: Callable[[OwnerDatabase], Awaitable[Result]]) -> Result:
+        """What `work` returns, done in one transaction under the user's lock: what it reads stays true until then.
+
+        `work` may run again, from its beginning.
+        """
+        if isinstance(self._via, Transaction):
+            await self._via.lock(self.owner)
+            return await work(self)
+
+        async def run(transaction: Transaction) -> Result:
+            inside = copy(self)
+            inside._via = transaction
+            return await work(inside)
+
         async with self._via.turn(self.owner):
-            return await self._via.write(sql, *values)
+            return await self._via.transaction(run, locked_for=self.owner)
+
+    async def guarded(self, work: Callable[[OwnerDatabase], Awaitable[Result]]) -> Result:
+        """The same for work that writes one object at the version that it has read: first without the lock.
+
+        That takes fewer round trips. It raises GuardLost where somebody else was faster, and runs again under the lock.
+        """
+        if self.is_pooled or isinstance(self._via, Transaction):
+            return await self.locked(work)
+        try:
+            return await work(self)
+        except GuardLost:
+            return await self.locked(work)
 
 
 def get_database(request: HTTPConnection) -> Database:
@@ -76,10 +113,9 @@ def get_database(request: HTTPConnection) -> Database:
     return database
 
 
-def get_db(request: HTTPConnection) -> OwnerDatabase:
-    """The database of the user whom `get_current_user` has found; in the request's transaction, if it has begun one."""
-    via = request.scope.get("transaction") or get_database(request).pool
-    return OwnerDatabase(via, request.scope["user_id"])
+def get_db(call: Call) -> OwnerDatabase:
+    """The database of the user whom `get_current_user` has found; in the call's transaction, if it has begun one."""
+    return OwnerDatabase(call.transaction or get_database(call).pool, call.user_id)
 
 
 class Database:
@@ -162,10 +198,13 @@ class Database:
         target = address(self.settings)
         direct = direct_address(self.settings)  # a wrong one is said at the start, not at the next migration
         schema = await migrate.inspect(target)
-        if migrate.is_behind(schema.version):
+        if not schema.is_complete:
             await migrate.upgrade(direct)
             schema = await migrate.inspect(target)
-        if migrate.is_behind(schema.version):
+        if not schema.is_claimed:  # by this login; the one that owns them may
+            with suppress(SettingError, *OUT_OF_REACH):
+                await migrate.upgrade(direct)
+        if not schema.is_complete:
             raise SettingError(
                 f"{direct.variable} and {target.variable} lead to two databases or schemas: what was migrated by the "
                 "first is not found by the second."

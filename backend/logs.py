@@ -9,17 +9,12 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from hashlib import sha256
-from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
-Scope = MutableMapping[str, Any]
-
 WARNING_INTERVAL_SECONDS = 60.0
-RAW_PATH_MAX = 120  # characters of an unmatched path
 configured = False  # in this process; main.py asks, so that a bare `uvicorn main:app` keeps its own access log
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -80,52 +75,12 @@ def configure(production: bool) -> None:
         sys.excepthook = _uncaught
 
 
-def access(production: bool) -> Callable[[Scope, str, int, float], None]:
-    """Writes the line of one request: (scope, request id, status or 0 for a client that left, seconds)."""
-    return _access_json if production else _access_readable
-
-
-def _access_json(scope: Scope, request_id: str, status: int, seconds: float) -> None:
-    route = scope.get("route")
-    user_id = scope.get("user_id")
-    now = time.time()
-    second = int(now)
-    _write(
-        f'{{"time":"{_clock(second)}.{int((now - second) * 1000):03d}Z","level":"INFO","event":"request",'
-        f'"request_id":{quote(request_id)},"method":{quote(scope["method"])},'
-        f'"route":{_template(route.path) if route is not None else _NO_ROUTE},"status":{status:d},'
-        f'"ms":{seconds * 1000:.1f}{_user(user_id) if user_id is not None else ""}}}\n'
-    )
-
-
-def _access_readable(scope: Scope, request_id: str, status: int, seconds: float) -> None:
-    route = scope.get("route")
-    path = route.path if route is not None else (scope.get("raw_path") or b"-").decode("latin-1").partition("?")[0]
-    if len(path) > RAW_PATH_MAX and route is None:
-        path = f"{path[:RAW_PATH_MAX]}…"
-    request = _escape(_scrub(f"{scope['method']} {path}"))
-    _write(f"{request} {status or 'client left'} {seconds * 1000:.1f} ms\n")
-
-
 @lru_cache(2)
-def _clock(second: int) -> str:
+def clock(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
-@lru_cache(1024)
-def _template(path: str) -> str:
-    return quote(path)
-
-
-@lru_cache(4096)
-def _user(user_id: str) -> str:
-    return f',"user":"{sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]}"'
-
-
-_NO_ROUTE = '"-"'
-
-
-def _write(line: str) -> None:
+def write(line: str) -> None:
     """A log that cannot be written must not fail the request."""
     with suppress(OSError, ValueError):
         sys.stderr.write(line)
@@ -139,13 +94,13 @@ class _Stderr(logging.Handler):
             line = self.format(record)
         except Exception as error:
             line = f"{record.name}: an event that cannot be written ({type(error).__name__})"
-        _write(line + "\n")
+        write(line + "\n")
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         event = {
-            "time": f"{_clock(int(record.created))}.{int(record.msecs):03d}Z",
+            "time": f"{clock(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
             "message": _message(record),
@@ -158,18 +113,18 @@ class _Json(logging.Formatter):
 class _Readable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = _escape(f"{clock} {record.levelname} {record.name}: {_message(record)}")
+        line = escape(f"{clock} {record.levelname} {record.name}: {_message(record)}")
         if not record.exc_info or record.exc_info[1] is None:
             return line
         trace = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
-        return f"{line}\n{_CONTROL_BUT_LINES.sub(_code, _scrub(trace))}"
+        return f"{line}\n{_CONTROL_BUT_LINES.sub(_code, scrub(trace))}"
 
 
 def _message(record: logging.LogRecord) -> str:
     text = record.getMessage().rstrip("\n")
     if record.name == "asyncio":
         text = text.partition("\n")[0]  # the other lines are the repr of a future and of its exception
-    return _scrub(text)
+    return scrub(text)
 
 
 def _described(error: BaseException) -> Iterator[str]:
@@ -197,16 +152,16 @@ def _first_line(error: BaseException) -> str:
         line = f"{head}: …" if colon else head
     facts = (getattr(error, name, None) for name in ("sqlstate", "table_name", "column_name", "constraint_name"))
     known = " ".join(fact for fact in facts if isinstance(fact, str))
-    return _scrub(f"{line} [{known}]" if known else line)
+    return scrub(f"{line} [{known}]" if known else line)
 
 
-def _scrub(text: str) -> str:
+def scrub(text: str) -> str:
     for secret, shown in _SECRETS:
         text = secret.sub(shown, text)
     return text
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     return _CONTROL.sub(_code, text)
 
 

@@ -11,14 +11,15 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-import auth
 import config
 import logs
 import retention
 from database import Database
 from errors import SettingError
 from routes import changes, pages, system, tasks, trash
+from tokens import verification
 from web import documentation, foreign
+from web.access_log import access_log
 from web.cursors import Cursors
 from web.doors import Door
 from web.front import Front
@@ -47,7 +48,7 @@ class TodoAPI(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """The front first, so that a door is one step away. FastAPI's own layers serve what has no door."""
         doors = [route for router in ROUTERS for route in router.routes if isinstance(route, Door)]
-        access = logs.access(self.settings.production) if logs.configured else None
+        access = access_log(self.settings.production) if logs.configured else None
         return Front(super().build_middleware_stack(), doors, self.settings.allowed_origins, access)
 
     def openapi(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class TodoAPI(FastAPI):
 def create_app(settings: config.Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        verifier = auth.verifier(settings)
+        verifier = verification.verifier(settings)
         per_minute = settings.requests_per_minute
         async with _opened(Database(settings)) as database:
             yield {

@@ -3,73 +3,93 @@ proves that models, migrations and database agree."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
+from types import new_class
 from typing import Any
 from uuid import UUID
 
+from pydantic import create_model
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
-    Identity,
     Index,
     LargeBinary,
     PrimaryKeyConstraint,
+    Sequence,
     SmallInteger,
     String,
     Text,
     UniqueConstraint,
     Uuid,
-    func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
+
+import entities
+from entities import TASK, Entity
 
 
 def _column(type: Any, name: str | None = None, **more: Any) -> Any:
     return Field(sa_column=Column(name, type, nullable=False, **more))
 
 
-def _timestamp(name: str) -> Any:
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+TYPES: dict[str, tuple[Any, Callable[..., Any]]] = {  # of entities.py: in Python, in SQLAlchemy
+    "bigint": (int, BigInteger),
+    "boolean": (bool, Boolean),
+    "text": (str, Text),
+    "timestamptz": (datetime, partial(DateTime, timezone=True)),
+    "uuid": (UUID, Uuid),
+    "varchar": (str, String),
+}
+IDS = Sequence("entity_ids", metadata=SQLModel.metadata)
 
 
-class Task(SQLModel, table=True):
-    """Keys and indexes lead with the owner, so that one user's rows lie together and never mix with another's."""
-
-    __tablename__ = "tasks"
-    __table_args__ = (
-        CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="tasks_user_id_length"),
-        CheckConstraint("title <> ''", name="tasks_title_not_empty"),
-        CheckConstraint("completed = (completed_at IS NOT NULL)", name="tasks_completed_at"),
-        PrimaryKeyConstraint("user_id", "id"),
-        UniqueConstraint("user_id", "uid", name="tasks_uid"),
-        Index("tasks_newest", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
-        Index(
-            "tasks_newest_by_completed",
-            *("user_id", "completed", "created_at", "id"),
-            postgresql_where=text("deleted_at IS NULL"),
-        ),
-        Index("tasks_trash", "user_id", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),
-        Index("tasks_expiry", "updated_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),  # for retention.py
+def _table(entity: Entity, *constraints: Any) -> Any:
+    """The SQLModel class of an entity's table. Its columns are those of entities.py."""
+    base: Any = new_class(
+        f"{entity.name.title()}Table",
+        (SQLModel,),
+        exec_body=lambda body: body.update(__module__=__name__, __tablename__=entity.table, __table_args__=constraints),
     )
+    fields: Any = {column.name: _field(column) for column in entity.columns}
+    return create_model(entity.name.title(), __base__=base, __cls_kwargs__={"table": True}, **fields)
 
-    id: int | None = Field(default=None, sa_column=Column("id", BigInteger, Identity(always=True), nullable=False))
-    user_id: str = Field(sa_column=Column("user_id", Text, nullable=False))
-    title: str = Field(sa_column=Column("title", String(200), nullable=False))
-    description: str | None = Field(default=None, sa_column=Column("description", String(1000)))
-    completed: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
-    created_at: datetime = Field(default=None, sa_column=_timestamp("created_at"))
-    updated_at: datetime = Field(default=None, sa_column=_timestamp("updated_at"))
-    uid: UUID = Field(
-        default=None, sa_column=Column("uid", Uuid, nullable=False, server_default=func.gen_random_uuid())
-    )
-    version: int = Field(sa_column=Column("version", BigInteger, nullable=False))
-    completed_at: datetime | None = Field(default=None, sa_column=Column("completed_at", DateTime(timezone=True)))
-    deleted_at: datetime | None = Field(default=None, sa_column=Column("deleted_at", DateTime(timezone=True)))
+
+def _field(column: entities.Column) -> tuple[Any, Any]:
+    name, _, length = column.type.rstrip(")").partition("(")
+    python, sql = TYPES[name]
+    type = sql(int(length)) if length else sql()
+    default = text(column.default) if column.default else None
+    own = Column(column.name, type, nullable=column.nullable, server_default=default)
+    if column.nullable:
+        return python | None, Field(default=None, sa_column=own)
+    return python, Field(default=False if column.default == "false" else None, sa_column=own)
+
+
+Task = _table(
+    TASK,
+    # Keys and indexes lead with the owner, so that one user's rows lie together and never mix with another's.
+    CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="tasks_user_id_length"),
+    CheckConstraint("title <> ''", name="tasks_title_not_empty"),
+    CheckConstraint("completed = (completed_at IS NOT NULL)", name="tasks_completed_at"),
+    PrimaryKeyConstraint("user_id", "id"),
+    UniqueConstraint("user_id", "uid", name="tasks_uid"),
+    Index("tasks_newest", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+    Index(
+        "tasks_pending",
+        *("user_id", "created_at", "id"),
+        postgresql_where=text("deleted_at IS NULL AND NOT completed"),
+    ),
+    Index("tasks_trash", "user_id", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),
+    Index("tasks_expiry", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),  # for retention.py
+)
 
 
 class ChangeCounter(SQLModel, table=True):
@@ -89,7 +109,6 @@ class Change(SQLModel, table=True):
     __table_args__ = (
         PrimaryKeyConstraint("user_id", "seq"),
         Index("changes_of_entity", "user_id", "entity_id"),
-        Index("changes_of_group", "user_id", "group_id"),
         Index("changes_expiry", "at"),  # for retention.py, which asks of all users at once
     )
 
@@ -122,4 +141,5 @@ class IdempotencyKey(SQLModel, table=True):
     status: int = _column(SmallInteger)
     headers: dict[str, str] = _column(JSON)
     body: dict[str, Any] | None = Field(sa_column=Column(JSON))  # None once what it shows was deleted for good
-    entity_id: int | None = Field(sa_column=Column(BigInteger))
+    entity_id: int | None = Field(sa_column=Column(BigInteger))  # the object that the answer shows; 0: none
+    shows: list[int] | None = Field(sa_column=Column(ARRAY(BigInteger)))  # or several

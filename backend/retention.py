@@ -17,9 +17,9 @@ from typing import NamedTuple
 import trash
 from database import Actor, Database, OwnerDatabase
 from errors import NotFound, Unavailable
-from migrate import RETENTION_ROLE
-from pool import Pool
-from sessions import Session, Terms, close, connect
+from postgres.migrate import RETENTION_ROLE
+from postgres.pool import Pool
+from postgres.sessions import Session, Terms, close, connect
 
 log = logging.getLogger("todo.retention")
 
@@ -31,7 +31,7 @@ TRASH_BATCH = 500
 LOCK = 0x70D0_A92  # any number that nobody else takes
 
 
-class Kept(NamedTuple):
+class Periods(NamedTuple):
     """For how many days."""
 
     changes_days: int
@@ -60,9 +60,9 @@ DELETE FROM idempotency_keys WHERE (user_id, key) IN (
 
 
 EXPIRED_TRASH = """
-SELECT updated_at, id, user_id FROM tasks
-WHERE deleted_at IS NOT NULL AND updated_at < $2 AND (updated_at, id) > ($3, $4)
-ORDER BY updated_at, id LIMIT $1
+SELECT deleted_at, id, user_id FROM tasks
+WHERE deleted_at IS NOT NULL AND deleted_at < $2 AND updated_at < $2 AND (deleted_at, id) > ($3, $4)
+ORDER BY deleted_at, id LIMIT $1
 """
 
 READ = ("changes", "idempotency_keys", "tasks")
@@ -77,7 +77,7 @@ async def keep_clean(database: Database) -> None:
         await asyncio.sleep(CHECK_SECONDS)
         if database.used_at > worked + EVERY_SECONDS:
             worked = time.monotonic()
-            kept = Kept(database.settings.changes_kept_days, database.settings.trash_kept_days)
+            kept = Periods(database.settings.changes_kept_days, database.settings.trash_kept_days)
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
                     await remove_expired(database.pool, kept)
@@ -85,7 +85,7 @@ async def keep_clean(database: Database) -> None:
                 log.warning("retention: what has expired is still there (%s: %s)", type(error).__name__, error)
 
 
-async def remove_expired(pool: Pool, kept: Kept) -> int:
+async def remove_expired(pool: Pool, kept: Periods) -> int:
     """How many changes, answers and tasks were removed; fewer where another server is at it."""
     session = await connect(pool.address, Terms(RETENTION_ROLE, pool.terms.schema, READ if pool.terms.isolated else ()))
     try:
@@ -99,7 +99,7 @@ async def remove_expired(pool: Pool, kept: Kept) -> int:
     return removed
 
 
-async def _remove(session: Session, sql: str, age: timedelta, kept: Kept) -> int:
+async def _remove(session: Session, sql: str, age: timedelta, kept: Periods) -> int:
     removed, batch = 0, BATCH
     while batch == BATCH:
         async with _alone(session, kept, age) as expired_before:
@@ -110,7 +110,7 @@ async def _remove(session: Session, sql: str, age: timedelta, kept: Kept) -> int
     return removed
 
 
-async def _empty_trash(session: Session, pool: Pool, kept: Kept) -> int:
+async def _empty_trash(session: Session, pool: Pool, kept: Periods) -> int:
     """Each task is deleted by the ordinary operation, as its owner's: a change like others, and no text is left."""
     removed, last = 0, FIRST
     while True:
@@ -129,11 +129,11 @@ async def _empty_trash(session: Session, pool: Pool, kept: Kept) -> int:
                 pass
             except Unavailable as error:  # busy; the others are not to wait for it
                 log.warning("retention: task %d is still in the trash (%s)", row["id"], error)
-        last = (found[-1]["updated_at"], found[-1]["id"])
+        last = (found[-1]["deleted_at"], found[-1]["id"])
 
 
 @asynccontextmanager
-async def _alone(session: Session, kept: Kept, age: timedelta) -> AsyncIterator[datetime | None]:
+async def _alone(session: Session, kept: Periods, age: timedelta) -> AsyncIterator[datetime | None]:
     """A transaction in the role; the time before which things of that age have expired, or None if another works."""
     async with session.transaction():
         await session.execute(BEGIN)

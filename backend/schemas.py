@@ -3,138 +3,57 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 
-TITLE_MAX = 200
-DESCRIPTION_MAX = 1000
+import rules
+from entities import BY_NAME, TASK, Column, Entity
+from rules import Rule, wrong
+
 PAGE_MAX = 500
 
-# Unicode's White_Space property. str.strip() would also take U+001C to U+001F, which do not have it.
-WHITE_SPACE = (
-    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000"
-)
 _FIRST_PAGE = {"offset": 0, "skip": 0, "page": 1}
 _BY_NUMBER = object()  # stands for the place of a page that is asked for by its number
-# The same and what else is invisible (Cf), of the first 65,536 characters: the inside of a class that ECMA-262 reads
-# with and without its flag `u`.
-_INVISIBLE = (
-    r"\t-\r \x85\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
-    r"\u205f-\u2064\u2066-\u206f\u3000\ufeff\ufff9-\ufffb"
-)
-_NOT_NUL = r"[^\u0000]*"
 _CURSOR = "[A-Za-z0-9_-]{43}"  # 32 bytes; web/cursors.py opens it
 _LARGEST_SEQ = 2**63 - 1
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _FILTER_OF_COMPLETED = {"true": "completed", "false": "pending"}
-_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-
-def _wrong(sentence: str) -> PydanticCustomError:
-    return PydanticCustomError("todo", "{sentence}", {"sentence": sentence})
-
-
-def _storable(name: str, text: str) -> None:
-    if _UNSTORABLE.search(text):
-        raise _wrong(f"{name} must not contain U+0000 or unpaired surrogates")
-
-
-def is_blank(text: str) -> bool:
-    return all(char in WHITE_SPACE or unicodedata.category(char) == "Cf" for char in text)
-
-
-def _title(value: Any) -> str:
-    if value is None:
-        raise _wrong("Title is required")
-    if not isinstance(value, str):
-        raise _wrong("Title must be a string")
-    _storable("Title", value)
-    title = value.strip(WHITE_SPACE)
-    if is_blank(title):
-        raise _wrong("Title is required")
-    if len(title) > TITLE_MAX:
-        raise _wrong(f"Title must be between 1 and {TITLE_MAX} characters")
-    return title
-
-
-def _description(value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _wrong("Description must be a string or null")
-    _storable("Description", value)
-    if len(value) > DESCRIPTION_MAX:
-        raise _wrong(f"Description must not exceed {DESCRIPTION_MAX} characters")
-    return value
-
-
-def _uuid(name: str) -> BeforeValidator:
-    def validate(value: Any) -> UUID:
-        if not isinstance(value, str) or not _UUID.fullmatch(value):
-            raise _wrong(f"{name} must be a UUID, such as 3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e")
-        return UUID(value)
-
-    return BeforeValidator(validate)
-
-
-def _completed(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong("Completed must be true or false")
-    return value
 
 
 def _filter(value: Any) -> str:
     if not isinstance(value, str) or value.lower() not in ("all", "pending", "completed"):
-        raise _wrong("Filter must be one of: all, pending, completed")
+        raise wrong("Filter must be one of: all, pending, completed")
     return value.lower()
 
 
 def _limit(value: Any) -> int:
     if not (isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,2}", value) and int(value) <= PAGE_MAX):
-        raise _wrong(f"Limit must be an integer from 1 to {PAGE_MAX}")
+        raise wrong(f"Limit must be an integer from 1 to {PAGE_MAX}")
     return int(value)
 
 
 def _since(value: Any) -> int:
     if value is _BY_NUMBER:
-        raise _wrong("Pages are read with since, not offset")
+        raise wrong("Pages are read with since, not offset")
     if not (isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,18}", value) and int(value) <= _LARGEST_SEQ):
-        raise _wrong("Since must be an integer from 0 on")
+        raise wrong("Since must be an integer from 0 on")
     return int(value)
 
 
 def _cursor(value: Any) -> str:
     if value is _BY_NUMBER:
-        raise _wrong("Pages are read with cursor, not offset")
+        raise wrong("Pages are read with cursor, not offset")
     if not isinstance(value, str) or not re.fullmatch(_CURSOR, value):
-        raise _wrong("Cursor is not valid")
+        raise wrong("Cursor is not valid")
     return value
 
 
 # Their JSON schemas are written out: a validator of our own hides from pydantic what it lets pass.
-Title = Annotated[
-    str,
-    BeforeValidator(_title),
-    Field(
-        min_length=1,
-        max_length=TITLE_MAX,
-        json_schema_extra={"pattern": rf"^{_NOT_NUL}[^\u0000{_INVISIBLE}]{_NOT_NUL}$"},
-    ),
-]
-Description = Annotated[
-    str | None,
-    BeforeValidator(_description),
-    WithJsonSchema({"type": ["string", "null"], "maxLength": DESCRIPTION_MAX, "pattern": f"^{_NOT_NUL}$"}),
-]
-Completed = Annotated[bool, BeforeValidator(_completed)]
-Uid = Annotated[UUID | None, _uuid("Uid"), WithJsonSchema({"type": "string", "format": "uuid"})]
-Group = Annotated[UUID, _uuid("Group"), WithJsonSchema({"type": "string", "format": "uuid"})]
+Completed = Annotated[bool, BeforeValidator(rules.COMPLETED.check), WithJsonSchema(rules.COMPLETED.schema)]
+Group = Annotated[UUID, BeforeValidator(rules.GROUP.check), WithJsonSchema(rules.GROUP.schema)]
 Filter = Annotated[Literal["all", "pending", "completed"], BeforeValidator(_filter)]
 Limit = Annotated[
     int | None, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
@@ -153,26 +72,76 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    def fields(self) -> dict[str, Any]:
+        """The fields of an entity that were sent, but for the `uid`, which nobody can change."""
+        return {name: getattr(self, name) for name in self.model_fields_set if name != "uid"}
 
+    def chosen_uid(self) -> UUID | None:
+        chosen: UUID | None = getattr(self, "uid", None)
+        return chosen
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+TYPES: dict[str, tuple[Any, dict[str, Any]]] = {  # of entities.py: in Python, in JSON Schema
+    "bigint": (int, {"type": "integer"}),
+    "boolean": (bool, {"type": "boolean"}),
+    "text": (str, {"type": "string"}),
+    "timestamptz": (datetime, {"type": "string", "format": "date-time"}),
+    "uuid": (UUID, {"type": "string", "format": "uuid"}),
+    "varchar": (str, {"type": "string"}),
+}
+
+
+def with_fields(fields: dict[str, Any]) -> Callable[[type[Shape]], type[Shape]]:
+    """A class decorator: the model has `fields` too, each a type and a Field, before its own."""
+
+    def add(model: type[Shape]) -> type[Shape]:
+        return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __module__=__name__, **fields)
+
+    return add
+
+
+def sent(entity: Entity, creating: bool) -> dict[str, Any]:
+    """What a caller may send of `entity`, to make one or to change one."""
+    return {
+        column.name: _sent(column, column.rule, column.required and creating)
+        for column in entity.columns
+        if column.rule and (column.when_created if creating else column.when_changed)
+    }
+
+
+def _sent(column: Column, rule: Rule, required: bool) -> Any:
+    kind = Annotated[Any, BeforeValidator(rule.check), WithJsonSchema(rule.schema)]
+    if required:
+        return kind, Field(description=column.about_sent)
+    return kind, Field(default_factory=lambda: None, description=column.about_sent)  # OpenAPI shows no such default
+
+
+def shown(entity: Entity) -> dict[str, Any]:
+    """What a client reads of `entity`."""
+    return {column.name: _shown(column) for column in entity.shown}
+
+
+def _shown(column: Column) -> Any:
+    name, _, _ = column.type.partition("(")
+    python, schema = TYPES[name]
+    lengths = {key: value for key, value in (column.rule.schema if column.rule else {}).items() if "Length" in key}
+    described = {**schema, **column.limits, **lengths}
+    if column.nullable:
+        python, described = python | None, {**described, "type": [schema["type"], "null"]}
+    return Annotated[python, WithJsonSchema(described)], Field(description=column.about)
+
+
+@with_fields(sent(TASK, creating=True))
 class TaskCreate(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Buy milk", "description": "Two litres"}]})
 
-    title: Title
-    description: Description = None
-    uid: Uid = Field(
-        default_factory=lambda: None,
-        description="A UUID of your choice. If one of your tasks already has it, nothing is created",
-    )
 
-
+@with_fields(sent(TASK, creating=False))
 class TaskUpdate(Body):
     """Only the fields that are present change. `description: null` clears it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Buy oat milk", "completed": True}]})
-
-    title: Title = Field(default_factory=str)  # a factory: OpenAPI then shows neither a default nor null
-    description: Description = Field(default_factory=lambda: None)
-    completed: Completed = Field(default_factory=bool)
 
 
 class TaskComplete(Body):
@@ -239,36 +208,9 @@ class ListQuery(Paged):
         return {**values, "filter": given[0] if len(given) == 1 else given}
 
 
+@with_fields(shown(TASK))
 class Task(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": 7,
-                    "user_id": "ada",
-                    "title": "Buy milk",
-                    "description": None,
-                    "completed": False,
-                    "created_at": "2026-01-12T10:00:00.123456Z",
-                    "updated_at": "2026-01-12T10:00:00.123456Z",
-                    "uid": "3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e",
-                    "version": 12,
-                    "completed_at": None,
-                }
-            ]
-        }
-    )
-
-    id: int = Field(ge=1, le=2**63 - 1)
-    user_id: str
-    title: str = Field(min_length=1, max_length=TITLE_MAX)
-    description: str | None = Field(max_length=DESCRIPTION_MAX)
-    completed: bool
-    created_at: datetime = Field(description="UTC, RFC 3339")
-    updated_at: datetime = Field(description="UTC, RFC 3339; never repeats and never goes back")
-    uid: UUID = Field(description="The same on every device. The client or the server has chosen it")
-    version: int = Field(ge=1, description="The number of its last change. Its `ETag` begins with it")
-    completed_at: datetime | None = Field(description="UTC, RFC 3339; null if it is not completed")
+    model_config = ConfigDict(json_schema_extra={"examples": [TASK.example]})
 
 
 class TaskResponse(BaseModel):
@@ -328,7 +270,7 @@ class Change(BaseModel):
     at: datetime = Field(description="UTC, RFC 3339; grows with `seq`")
     actor: Actor
     group: UUID = Field(description="The same for changes that were made together")
-    entity: Literal["task"]
+    entity: Annotated[str, WithJsonSchema({"type": "string", "enum": list(BY_NAME)})]
     entity_id: int
     op: Literal["create", "update", "delete", "restore", "purge"]
     fields: dict[str, tuple[Any, Any]] = Field(description="The fields that changed: `{name: [old, new]}`")

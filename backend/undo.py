@@ -1,143 +1,160 @@
-"""Undo: what a change did is taken back by a new change, unless something newer would be lost."""
+"""Undo: what a change did is taken back by a new change, unless something newer would be lost.
+
+What is undone counts as one change of each object: from the first old value of a field to the last new one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
-from changes import BEGIN_WRITE, NEXT_CHANGE, Change, from_row
+import changes
+import storage
+from changes import Change
 from database import OwnerDatabase
+from entities import BY_NAME, DELETED_AT, ENTITIES, Entity
 from errors import NotFound, PreconditionFailed, UndoConflict
-from tasks import STORE_TASK, Versions
+from postgres.pool import Row
+from storage import Edit, GuardLost, Versions
 
-UNDO = """
-SELECT outcome, conflicts, seq, at, actor_kind, actor_id, group_id::text, entity, entity_id, op, fields
-FROM undo_changes($1, $2, $3, $4, $5, $6, $7)
-"""
+# Ids come as a text, `{1,2}`: for an array asyncpg would ask the catalogue first.
 
-# The first row says how it went, the others are the changes that were made. A conflict leaves the inner block by an
-# exception, so that either everything is undone or nothing.
-#
-# What is undone counts as one change of each task: from the first old value of a field to the last new one. A field
-# is in conflict where its value is neither of the two, or where somebody else wrote it in between (`broken`). Of a
-# creation every field counts: undoing it takes all of the task away.
-
-UNDO_CHANGES_FUNCTION = f"""
-CREATE OR REPLACE FUNCTION undo_changes(
-    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
-    p_if_match bigint[], p_seq bigint, p_undone_group_id uuid
-)
-RETURNS TABLE (
-    outcome text, conflicts text[], seq bigint, at timestamptz, actor_kind text, actor_id text, group_id uuid,
-    entity text, entity_id bigint, op text, fields jsonb
-) LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
-DECLARE
-    v_seq bigint;
-    v_at timestamptz;
-    undone record;
-    was tasks;
-    task tasks;
-    v_now jsonb;
-    v_set jsonb;
-    v_last bigint;
-    v_last_at timestamptz;
-BEGIN
-{BEGIN_WRITE}\
-    outcome := 'absent';
-    SELECT c.seq, c.at INTO v_last, v_last_at FROM change_counters AS c WHERE user_id = p_user_id;
-    v_last := coalesce(v_last, 0);
-    BEGIN
-        FOR undone IN
-            WITH chosen AS (
-                SELECT c.seq, c.entity_id, c.op, c.fields FROM changes AS c
-                WHERE user_id = p_user_id AND (c.seq = p_seq OR c.group_id = p_undone_group_id)
-            ), written AS (
-                SELECT c.seq, c.entity_id, f.name, f.pair, f.pair -> 0 <> lag(f.pair -> 1) OVER earlier AS broken
-                FROM chosen AS c CROSS JOIN LATERAL jsonb_each(c.fields) AS f(name, pair)
-                WINDOW earlier AS (PARTITION BY c.entity_id, f.name ORDER BY c.seq)
-            ), net AS (
-                SELECT w.entity_id, w.name, coalesce(bool_or(w.broken), false) AS broken,
-                       (array_agg(w.pair -> 0 ORDER BY w.seq))[1] AS old,
-                       (array_agg(w.pair -> 1 ORDER BY w.seq DESC))[1] AS new
-                FROM written AS w GROUP BY w.entity_id, w.name
-            )
-            SELECT c.entity_id AS id, bool_or(c.op = 'create') AS creation, coalesce((
-                SELECT jsonb_object_agg(n.name, jsonb_build_array(n.old, n.new, n.broken))
-                FROM net AS n
-                WHERE n.entity_id = c.entity_id AND (n.old <> n.new OR n.broken)
-            ), '{{}}') AS fields
-            FROM chosen AS c GROUP BY c.entity_id ORDER BY max(c.seq) DESC
-        LOOP
-            IF p_if_match IS NOT NULL AND NOT if_match_holds(p_if_match, v_last, coalesce(v_last_at, 'epoch')) THEN
-                RAISE EXCEPTION USING ERRCODE = 'UNDOS';
-            END IF;
-            outcome := 'done';
-            SELECT * INTO was FROM tasks AS t WHERE user_id = p_user_id AND t.id = undone.id;
-            v_now := CASE WHEN FOUND THEN task_fields(was) END;
-            IF undone.creation THEN
-                SELECT array_agg(f.name ORDER BY f.name) INTO conflicts
-                FROM jsonb_each(v_now) AS f(name, now)
-                WHERE f.name <> 'deleted_at' AND (
-                    f.now <> coalesce(undone.fields -> f.name -> 1, 'null') OR undone.fields -> f.name -> 2 = 'true'
-                );
-                task := was;
-                task.deleted_at := coalesce(was.deleted_at, 'infinity');
-            ELSE
-                SELECT array_agg(f.name ORDER BY f.name)
-                           FILTER (WHERE v_now -> f.name NOT IN (f.net -> 0, f.net -> 1) OR f.net -> 2 = 'true'),
-                       jsonb_object_agg(f.name, f.net -> 0)
-                INTO conflicts, v_set
-                FROM jsonb_each(undone.fields) AS f(name, net);
-                task := jsonb_populate_record(was, v_set);
-            END IF;
-            IF was.id IS NULL OR conflicts IS NOT NULL THEN
-                RAISE EXCEPTION USING ERRCODE = 'UNDOC';
-            END IF;
-            IF task IS DISTINCT FROM was THEN
-{NEXT_CHANGE}\
-                IF undone.creation THEN
-                    task.deleted_at := v_at;
-                END IF;
-{STORE_TASK}\
-            END IF;
-        END LOOP;
-    EXCEPTION
-        WHEN SQLSTATE 'UNDOC' THEN outcome := 'conflict';
-        WHEN SQLSTATE 'UNDOS' THEN outcome := 'stale';
-    END;
-    RETURN NEXT;
-    RETURN QUERY
-        SELECT NULL, NULL::text[], c.seq, c.at, c.actor_kind, c.actor_id, c.group_id,
-               c.entity, c.entity_id, c.op, c.fields
-        FROM changes AS c
-        WHERE user_id = p_user_id AND c.seq > v_last
-        ORDER BY c.seq;
-END $$
+CURRENT = {
+    entity.name: f"""
+WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
+SELECT object.* FROM scope CROSS JOIN LATERAL (
+    SELECT {storage.columns(entity, DELETED_AT)}
+    FROM {entity.table}
+    WHERE user_id = scope.user_id AND id = ANY ($2::text::bigint[])
+    OFFSET 0
+) AS object
 """  # noqa: S608  # of constants only
+    for entity in ENTITIES
+}
 
-# Installed by migrations, and a test compares. Change one, and add a migration that installs it again.
-FUNCTIONS = (UNDO_CHANGES_FUNCTION,)
+
+@dataclass
+class Net:
+    """What the undone changes did to one field. It is `broken` where another change wrote it in between."""
+
+    old: Any
+    new: Any
+    broken: bool = False
+
+    def follow(self, old: Any, new: Any) -> None:
+        self.broken = self.broken or old != self.new
+        self.new = new
+
+    @property
+    def differs(self) -> bool:
+        return self.broken or self.old != self.new
+
+
+@dataclass
+class Undone:
+    """What the undone changes did to one object."""
+
+    entity: Entity
+    id: int
+    created: bool = False
+    fields: dict[str, Net] = field(default_factory=dict)
+
+    def add(self, change: Change) -> None:
+        """Fields of a newer release, which may work beside this one, are left to it."""
+        self.created = self.created or change["op"] == "create"
+        known = {column.name for column in self.entity.logged}
+        for name, (old, new) in change["fields"].items():
+            if name not in known:
+                continue
+            if name in self.fields:
+                self.fields[name].follow(old, new)
+            else:
+                self.fields[name] = Net(old, new)
+
+    def conflicts(self, now: Mapping[str, Any] | None) -> list[str]:
+        """The fields that hold something newer. Of a creation every field counts: undoing it takes all away."""
+        if now is None:
+            return sorted(name for name, net in self.fields.items() if net.broken and not self.created)
+        if self.created:
+            nets = {name: self.fields.get(name, Net(None, None)) for name in now if name != DELETED_AT.name}
+            return sorted(name for name, net in nets.items() if net.broken or now[name] != net.new)
+        return sorted(
+            name
+            for name, net in self.fields.items()
+            if net.differs and (net.broken or now[name] not in (net.old, net.new))
+        )
+
+    def edit(self, version: int) -> Edit:
+        """What takes it back, from the version that was looked at."""
+        seen = [[version, None]]
+        if self.created:
+            return storage.delete(self.entity, self.id, seen, skips_same=True)
+        before = {name: net.old for name, net in self.fields.items() if net.differs}
+        return storage.update(self.entity, self.id, before, seen, skips_same=True, in_trash=None)
 
 
 async def change(db: OwnerDatabase, seq: int, if_match: Versions = None) -> list[Change]:
     """The changes that took it back: one, or none where nothing of it is left. UndoConflict names what is newer."""
-    return await _undo(db, "Change not found", if_match, seq, None)
+
+    async def work(db: OwnerDatabase) -> list[Change]:
+        chosen = await changes.numbered(db, seq)
+        if not chosen:
+            raise NotFound("Change not found")
+        return await _undo(db, chosen, if_match)
+
+    return await (db.guarded(work) if if_match is None else db.locked(work))
 
 
 async def group(db: OwnerDatabase, id: UUID, if_match: Versions = None) -> list[Change]:
-    """The changes that took the group back, one for each task: all of it, or UndoConflict and nothing."""
-    return await _undo(db, "Group not found", if_match, None, id)
+    """The changes that took the group back, one for each object: all of it, or UndoConflict and nothing."""
+
+    async def work(db: OwnerDatabase) -> list[Change]:
+        chosen = await changes.grouped(db, id)
+        if not chosen:
+            raise NotFound("Group not found")
+        return await _undo(db, chosen, if_match)
+
+    return await db.locked(work)
 
 
-async def _undo(
-    db: OwnerDatabase, absent: str, if_match: Versions, seq: int | None, group_id: UUID | None
-) -> list[Change]:
-    said, *made = await db.write(UNDO, if_match, seq, group_id)
-    match said["outcome"]:
-        case "absent":
-            raise NotFound(absent)
-        case "stale":
-            raise PreconditionFailed
-        case "conflict":
-            raise UndoConflict(said["conflicts"] or [])
-    return [from_row(row) for row in made]
+async def _undo(db: OwnerDatabase, chosen: list[Change], if_match: Versions) -> list[Change]:
+    if if_match is not None and not (await changes.latest(db)).is_one_of(if_match):
+        raise PreconditionFailed
+    edits = []
+    undone = _by_object(chosen)
+    objects = await _current(db, undone)
+    for one in undone:
+        now = objects.get((one.entity.name, one.id))
+        conflicts = one.conflicts(now and storage.logged(one.entity, now))
+        if now is None or conflicts:
+            raise UndoConflict(conflicts)
+        edits.append(one.edit(now["version"]))
+    outcomes = await db.store(*edits, all=len(edits) > 1)
+    if any(outcome.status in ("stale", "absent") for outcome in outcomes):
+        raise GuardLost  # not under the lock
+    made = [outcome.object["version"] for outcome in outcomes if outcome.status == "done" and outcome.object]
+    return await changes.since(db, made[0] - 1, len(made)) if made else []
+
+
+async def _current(db: OwnerDatabase, undone: list[Undone]) -> dict[tuple[str, int], Row]:
+    """The objects that there still are, in the trash or out of it."""
+    found = {}
+    for entity in ENTITIES:
+        ids = [str(one.id) for one in undone if one.entity is entity]
+        if ids:
+            rows = await db.read(CURRENT[entity.name], f"{{{','.join(ids)}}}")
+            found.update({(entity.name, row["id"]): row for row in rows})
+    return found
+
+
+def _by_object(chosen: Iterable[Change]) -> list[Undone]:
+    """What was changed last comes first."""
+    found: dict[tuple[str, int], Undone] = {}
+    for change in chosen:
+        key = change["entity"], change["entity_id"]
+        undone = found.pop(key, None) or Undone(BY_NAME[change["entity"]], change["entity_id"])
+        undone.add(change)
+        found[key] = undone
+    return list(reversed(found.values()))

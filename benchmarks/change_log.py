@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -14,8 +16,9 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
+import asyncpg
 import jwt
 import psutil
 import uvloop
@@ -23,11 +26,11 @@ import uvloop
 HERE = Path(__file__).resolve().parent
 BACKEND = HERE.parent / "backend"
 sys.path.insert(0, str(BACKEND))
-import dsn  # noqa: E402  (the flat source root is beside this folder)
-import embedded  # noqa: E402
-import migrate  # noqa: E402
-import pool  # noqa: E402
-import tasks  # noqa: E402
+from postgres import dsn  # noqa: E402  (the flat source root is beside this folder)
+from postgres import embedded  # noqa: E402
+from postgres import migrate  # noqa: E402
+import storage  # noqa: E402
+from entities import TASK  # noqa: E402
 
 USERS = [f"user-{number}" for number in range(50)]
 SECRET = "benchmark-secret-benchmark-secret-0123456789"
@@ -36,91 +39,14 @@ CONNECTIONS = 32
 CALLERS = 320  # users of the second table, ten to a connection: nobody waits for a lock of somebody else's
 WARM_UP = 200
 
-# The same without the log: owner, row-level security, If-Match, version and times as in tasks.py, but no number to take
-# and no change to note. What the user's counter locks there, the task's row locks here.
+# The writer without the log: it takes a number all the same, because that is the version, but notes no change.
+UNLOGGED, LEFT_OUT = re.subn(r"INSERT INTO changes \(.*?\n *\);\n", "", storage.TEXT, flags=re.DOTALL)
+assert LEFT_OUT >= 3  # of a creation, a change and a purge
+UNLOGGED = UNLOGGED.replace("CREATE FUNCTION store(", "CREATE FUNCTION store_unlogged(")
 
-UNLOGGED = """
-CREATE FUNCTION create_task_unlogged(
-    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
-    p_if_match bigint[], p_uid uuid, p_title text, p_description text
-)
-RETURNS TABLE (
-    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
-) LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
-DECLARE
-    now timestamptz := clock_timestamp();
-    task tasks;
-    v_applied boolean := false;
-BEGIN
-    PERFORM set_config('app.user_id', p_user_id, true);
-    IF p_uid IS NOT NULL THEN
-        SELECT * INTO task FROM tasks AS t WHERE user_id = p_user_id AND t.uid = p_uid;
-    END IF;
-    IF task.id IS NULL THEN
-        IF 0 <> ALL (p_if_match) THEN
-            RETURN;
-        END IF;
-        v_applied := true;
-        INSERT INTO tasks (user_id, title, description, uid, version, created_at, updated_at)
-        VALUES (p_user_id, p_title, p_description, coalesce(p_uid, gen_random_uuid()), 1, now, now)
-        RETURNING * INTO task;
-    END IF;
-    RETURN QUERY SELECT
-        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
-        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
-END $$;
+STATEMENTS = {"with log": storage.CALL, "without": storage.CALL.replace(storage.STORE.name, "store_unlogged")}
 
-CREATE FUNCTION update_task_unlogged(
-    p_user_id text, p_actor_kind text, p_actor_id text, p_group_id uuid,
-    p_id bigint, p_if_match bigint[], p_set jsonb, p_skips_same boolean
-)
-RETURNS TABLE (
-    applied boolean, id bigint, user_id text, title varchar, description varchar, completed boolean,
-    created_at timestamptz, updated_at timestamptz, uid uuid, version bigint, completed_at timestamptz
-) LANGUAGE plpgsql SECURITY INVOKER AS $$
-#variable_conflict use_column
-DECLARE
-    was tasks;
-    task tasks;
-    v_applied boolean;
-BEGIN
-    PERFORM set_config('app.user_id', p_user_id, true);
-    SELECT * INTO was FROM tasks AS t WHERE user_id = p_user_id AND t.id = p_id FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    v_applied := coalesce(was.version = ANY (p_if_match), true);
-    task := was;
-    IF v_applied THEN
-        task := jsonb_populate_record(was, coalesce(p_set, jsonb_build_object('completed', NOT was.completed)));
-    END IF;
-    IF v_applied AND NOT (p_skips_same AND task IS NOT DISTINCT FROM was) THEN
-        task.version := was.version + 1;
-        task.updated_at := greatest(clock_timestamp(), was.updated_at + interval '1 microsecond');
-        IF task.completed <> was.completed THEN
-            task.completed_at := CASE WHEN task.completed THEN task.updated_at END;
-        END IF;
-        UPDATE tasks AS t SET
-            title = task.title, description = task.description, completed = task.completed,
-            completed_at = task.completed_at, version = task.version, updated_at = task.updated_at
-        WHERE user_id = p_user_id AND t.id = p_id;
-    END IF;
-    RETURN QUERY SELECT
-        v_applied, task.id, task.user_id, task.title, task.description, task.completed,
-        task.created_at, task.updated_at, task.uid, task.version, task.completed_at;
-END $$;
-"""
-
-STATEMENTS = {
-    ("create", "with log"): tasks.CREATE,
-    ("create", "without"): tasks.CREATE.replace("create_task(", "create_task_unlogged("),
-    ("toggle", "with log"): tasks.UPDATE,
-    ("toggle", "without"): tasks.UPDATE.replace("update_task(", "update_task_unlogged("),
-}
-
-Write = Callable[[str, int, UUID], Awaitable[object]]
+Write = Callable[[str, int], Awaitable[object]]
 
 
 def in_turn(names: list[str], number: int) -> list[str]:
@@ -145,11 +71,13 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
 
 async def measure_log(url: str, rounds: int, writes: int) -> None:
     print(f"One connection, {len(USERS)} users, prepared statements; µs of one write, {writes} a round")
-    owner = await pool.connect(dsn.parse(url))
+    owner = await asyncpg.connect(url)
     await owner.execute(UNLOGGED)
-    session = await pool.connect(dsn.parse(url), {**pool.SETTINGS, "role": migrate.ROLE, "jit": "off"})
+    session = await asyncpg.connect(url, server_settings={"role": migrate.ROLE, "jit": "off"})
     process = psutil.Process(session.get_server_pid())
-    costs: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in STATEMENTS}
+    costs: dict[tuple[str, str], list[tuple[float, float]]] = {
+        (operation, variant): [] for operation in ("create", "toggle") for variant in STATEMENTS
+    }
     for number in range(rounds):
         for operation in ("create", "toggle"):
             for variant in in_turn(["with log", "without"], number):
@@ -170,31 +98,32 @@ async def measure_log(url: str, rounds: int, writes: int) -> None:
     await owner.close()
 
 
-async def writer(session: pool.Session, operation: str, variant: str) -> Write:
+async def writer(session: asyncpg.Connection, operation: str, variant: str) -> Write:
     """Writes as tasks.create and tasks.complete do, on tasks of this variant's own."""
-    statement = await session.prepare(STATEMENTS[operation, variant])
+    statement = await session.prepare(STATEMENTS[variant])
+
+    def store(user: str, edit: storage.Edit) -> Awaitable[list[asyncpg.Record]]:
+        group = storage.new_group()
+        return statement.fetch(user, "user", user, group, storage.to_json([edit]), False, True)
+
     if operation == "create":
-        return lambda user, _, group: statement.fetch(
-            user, "user", user, group, None, None, "Buy milk", "Two litres, and some bread"
-        )
-    ids = {}
-    create = await session.prepare(STATEMENTS["create", variant])
+        fields = {"title": "Buy milk", "description": "Two litres, and some bread"}
+        return lambda user, _: store(user, storage.create(TASK, fields))
+    ids: dict[str, list[int]] = {}
     for user in USERS:
-        ids[user] = [
-            (await create.fetch(user, "user", user, uuid4(), None, None, "Buy milk", None))[0]["id"] for _ in range(20)
-        ]
-    return lambda user, number, group: statement.fetch(
-        user, "user", user, group, ids[user][number // len(USERS) % 20], None, None, True
-    )
+        for _ in range(20):
+            [(_, item)] = await store(user, storage.create(TASK, {"title": "Buy milk"}))
+            ids.setdefault(user, []).append(json.loads(item)["id"])
+    return lambda user, number: store(user, storage.toggle(TASK, ids[user][number // len(USERS) % 20]))
 
 
 async def cost(write: Write, process: psutil.Process, writes: int) -> tuple[float, float]:
     """Microseconds of one write: on the clock, and of the processor in the connection's own backend."""
     for number in range(WARM_UP):
-        await write(USERS[number % len(USERS)], number, uuid4())
+        await write(USERS[number % len(USERS)], number)
     used, began = cpu_seconds([process]), time.perf_counter()
     for number in range(writes):
-        await write(USERS[number % len(USERS)], number, uuid4())
+        await write(USERS[number % len(USERS)], number)
     wall = time.perf_counter() - began
     return wall / writes * 1e6, (cpu_seconds([process]) - used) / writes * 1e6
 

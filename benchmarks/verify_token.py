@@ -17,10 +17,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "backend"))
-import auth  # noqa: E402  (the flat source root is beside this folder)
-import jwks  # noqa: E402
+from tokens import verification  # noqa: E402  (the flat source root is beside this folder)
+from tokens import jwks  # noqa: E402
 from errors import Unauthorized  # noqa: E402
-from keys import Keys, PublishedKeys  # noqa: E402
+from tokens.keys import Keys, PublishedKeys  # noqa: E402
 from tests.people import SECRET, token_for  # noqa: E402
 from tests.signers import ALGORITHMS, ORIGIN, Signer, key_set  # noqa: E402
 
@@ -29,7 +29,7 @@ REPETITIONS = 20_000
 REQUESTS = 60_000
 
 
-async def measure(mint: Callable[[str], str], verifier: auth.Verifier) -> tuple[float, float, float]:
+async def measure(mint: Callable[[str], str], verifier: verification.Verifier) -> tuple[float, float, float]:
     """Microseconds: first, again, forged."""
     tokens = [mint(f"user-{number}").encode() for number in range(FIRST_TOKENS)]
     await verifier.user_of(mint("warm").encode())
@@ -56,12 +56,12 @@ async def measure(mint: Callable[[str], str], verifier: auth.Verifier) -> tuple[
 
 async def known(people: int, asking: list[int]) -> float:
     """The share of the second half of the requests whose token is still remembered."""
-    verifier = auth.Verifier(Keys(SECRET.encode()), ORIGIN, ORIGIN)
+    verifier = verification.Verifier(Keys(SECRET.encode()), ORIGIN, ORIGIN)
     tokens = [token_for(f"user-{number}").encode() for number in range(people)]
     verified = 0
     verify = verifier.verify
 
-    async def counting(token: bytes) -> auth.Verified:
+    async def counting(token: bytes) -> verification.Verified:
         nonlocal verified
         verified += 1
         return await verify(token)
@@ -94,11 +94,11 @@ def main(rounds: int = 5) -> None:
         costs = []
         for _ in range(rounds):
             store = PublishedKeys("http://keys.invalid", lambda _: jwks.parse(key_set(signer)))  # noqa: B023
-            verifier = auth.Verifier(Keys(SECRET.encode(), store), ORIGIN, ORIGIN)
+            verifier = verification.Verifier(Keys(SECRET.encode(), store), ORIGIN, ORIGIN)
             costs.append(asyncio.run(measure(mint, verifier)))
         first, again, forged = map(statistics.median, zip(*costs, strict=True))
         print(f"{algorithm:9} {first:7.1f} {again:7.2f} {forged:7.1f}")
-    print(f"\nof these people's requests are known with {auth.MEMORY_ENTRIES} places")
+    print(f"\nof these people's requests are known with {verification.MEMORY_ENTRIES} places")
     for people, order in itertools.product((5_000, 8_000), (in_turn, some_more_often)):
         share = asyncio.run(known(people, order(people)))
         print(f"{people} people, {order.__name__.replace('_', ' '):16} {share:4.0%}")

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from migrate import VERSION_TABLE
+from postgres.migrate import VERSION_TABLE
 
 context.configure(
     dialect_name="postgresql",

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from migrate import RETENTION_ROLE, ROLE, VERSION_TABLE
+from postgres.migrate import RETENTION_ROLE, ROLE, VERSION_TABLE
 
 OWNER = "nullif(current_setting('app.user_id', true), '')"  # NULL, so no row at all, where nobody is set
 FOUR = "SELECT, INSERT, UPDATE, DELETE"

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Security
 import changes
 import undo
 from schemas import ChangesQuery, ChangesResponse, UndoGroup, UndoResponse
-from web.answers import Answer, answer
+from web.answers import Answer, answer, log_entries
 from web.documentation import BEARER, GUARDED, errors
 from web.doors import Db, Door, IfMatch, Seq
 
@@ -37,7 +37,7 @@ async def list_changes(db: Db, query: Annotated[ChangesQuery, Query()]) -> Answe
 )
 async def undo_change(db: Db, seq: Seq, if_match: IfMatch = None) -> Answer:
     """Undoes one change by a new change, which can be undone too. 409 if that would overwrite something newer."""
-    return answer(await undo.change(db, seq, if_match), "Change undone")
+    return log_entries(await undo.change(db, seq, if_match), "Change undone")
 
 
 @router.post(
@@ -48,4 +48,4 @@ async def undo_change(db: Db, seq: Seq, if_match: IfMatch = None) -> Answer:
 )
 async def undo_group(db: Db, body: UndoGroup, if_match: IfMatch = None) -> Answer:
     """Undoes all changes of a group, or none of them."""
-    return answer(await undo.group(db, body.group, if_match), "Changes undone")
+    return log_entries(await undo.group(db, body.group, if_match), "Changes undone")

@@ -17,12 +17,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import HTTPConnection
 
+from call import Call
 from strict_json import dumps
+from web.admission import everybody
 from web.answers import JSON, Answer, Headers, accepts, not_modified
-from web.doors import Endpoint, IfNoneMatch, PublicDoor
+from web.doors import Endpoint, IfNoneMatch, door
 from web.fields import is_known
 
-router = APIRouter(route_class=PublicDoor, include_in_schema=False)
+router = APIRouter(route_class=door(everybody), include_in_schema=False)
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 SWAGGER_UI = files("fastapi_swagger") / "resources"  # Swagger UI as its makers publish it; nothing else of the package
@@ -97,7 +99,7 @@ PATHS = {re.sub("[.-]", "_", name): _path(name, asset) for name, asset in NAMED.
 BESIDE, BELOW = "./", "../"  # for /docs and for /docs/
 
 
-class Pages(NamedTuple):
+class Site(NamedTuple):
     """What is made of one application's OpenAPI document."""
 
     openapi: Resource
@@ -108,7 +110,7 @@ class Pages(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def render(app: FastAPI) -> Pages:
+def render(app: FastAPI) -> Site:
     document = app.openapi()
     info = document["info"]
     directions = {
@@ -120,7 +122,7 @@ def render(app: FastAPI) -> Pages:
         "ready": "/ready",
     }
     by_accept = (b"vary", b"Accept")
-    return Pages(
+    return Site(
         openapi=Resource(dumps(document), JSON, REVALIDATE),
         docs=Resource(_page("docs.html", info), HTML, REVALIDATE, PAGE_HEADERS),
         docs_below=Resource(_page("docs.html", info, BELOW), HTML, REVALIDATE, PAGE_HEADERS),
@@ -160,12 +162,11 @@ _ROW = Template(
 )
 
 
-def get_sent_headers(request: HTTPConnection) -> SentHeaders:
-    headers: SentHeaders = request.scope["headers_by_name"]
-    return headers
+def get_sent_headers(call: Call) -> SentHeaders:
+    return call.fields
 
 
-def get_pages(request: HTTPConnection) -> Pages:
+def get_pages(request: HTTPConnection) -> Site:
     return render(request.scope["app"])
 
 
@@ -175,7 +176,7 @@ def get_docs_page(request: HTTPConnection) -> Resource:
 
 
 Sent = Annotated[SentHeaders, Depends(get_sent_headers)]
-Rendered = Annotated[Pages, Depends(get_pages)]
+Rendered = Annotated[Site, Depends(get_pages)]
 DocsPage = Annotated[Resource, Depends(get_docs_page)]
 
 

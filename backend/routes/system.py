@@ -7,14 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from database import Database, get_database
-from keys import Keys, get_keys
 from schemas import Health, Ready
 from strict_json import dumps
+from tokens.keys import Keys, get_keys
+from web.admission import everybody
 from web.answers import Answer
 from web.documentation import errors
-from web.doors import PublicDoor
+from web.doors import door
 
-router = APIRouter(tags=["system"], route_class=PublicDoor, responses=errors())
+router = APIRouter(tags=["system"], route_class=door(everybody), responses=errors())
 
 HEALTHY = dumps({"status": "healthy"})
 

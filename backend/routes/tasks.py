@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Query, Security
 import changes
 import tasks
 from schemas import ListQuery, TaskComplete, TaskCreate, TaskDeleted, TaskListResponse, TaskResponse, TaskUpdate
-from web.answers import Answer, Streamed, answer, at, one, streamed, unchanged
+from web.answers import Answer, Streamed, answer, streamed, task_answer, unchanged, with_location
 from web.documentation import BEARER, GUARDED, LOCATED, NOT_MODIFIED, errors, owner
-from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
+from web.doors import Db, Door, IfMatch, IfNoneMatch, PageCursors, TaskId
 from web.fields import entity_tag, is_known, task_tag
 
 EXISTS = {
@@ -32,7 +32,7 @@ router = APIRouter(
 
 @router.get("", operation_id="list_tasks", response_model=TaskListResponse, responses={**NOT_MODIFIED, **errors(400)})
 async def list_tasks(
-    db: Db, pages: Pages, query: Annotated[ListQuery, Query()], if_none_match: IfNoneMatch = None
+    db: Db, pages: PageCursors, query: Annotated[ListQuery, Query()], if_none_match: IfNoneMatch = None
 ) -> Answer | Streamed:
     """Newest first. Without `limit` you get all tasks. With it you get a page, and `next_cursor` for the next one.
 
@@ -65,9 +65,9 @@ async def list_tasks(
 )
 async def create_task(db: Db, body: TaskCreate, if_match: IfMatch = None) -> Answer:
     """If one of your tasks already has this `uid`, you get that task (200), and nothing is created."""
-    task, is_new = await tasks.create(db, body.title, body.description, body.uid, if_match)
-    reply = one(task, "Task created", 201) if is_new else one(task, "Task already exists")
-    return at(f"/api/{quote(db.owner, safe='')}/tasks/{task['id']}", reply)
+    task, is_new = await tasks.create(db, body.fields(), body.chosen_uid(), if_match)
+    reply = task_answer(task, "Task created", 201) if is_new else task_answer(task, "Task already exists")
+    return with_location(f"/api/{quote(db.owner, safe='')}/tasks/{task['id']}", reply)
 
 
 @router.get(
@@ -77,7 +77,7 @@ async def get_task(db: Db, task_id: TaskId, if_none_match: IfNoneMatch = None) -
     task = await tasks.get(db, task_id)
     if if_none_match and is_known(task_tag(task), if_none_match):
         return unchanged(task_tag(task))
-    return one(task, "Task retrieved")
+    return task_answer(task, "Task retrieved")
 
 
 @router.put(
@@ -88,8 +88,7 @@ async def get_task(db: Db, task_id: TaskId, if_none_match: IfNoneMatch = None) -
 )
 async def update_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatch = None) -> Answer:
     """Changes the fields that you send, and no others. `description: null` clears the description."""
-    fields = {name: getattr(body, name) for name in body.model_fields_set}
-    return one(await tasks.update(db, task_id, fields, if_match), "Task updated")
+    return task_answer(await tasks.update(db, task_id, body.fields(), if_match), "Task updated")
 
 
 @router.patch(
@@ -122,4 +121,4 @@ async def complete_task(db: Db, task_id: TaskId, body: TaskComplete | None = Non
     """Toggles without a body, or with `{}` or `null`. With `{"completed": true}` it sets, so a retry is safe."""
     wanted = body.completed if body and body.model_fields_set else None
     task = await tasks.complete(db, task_id, wanted, if_match)
-    return one(task, "Task marked as completed" if task["completed"] else "Task marked as incomplete")
+    return task_answer(task, "Task marked as completed" if task["completed"] else "Task marked as incomplete")

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Security
 import tasks
 import trash
 from schemas import PageQuery, TaskDeleted, TaskResponse, TrashResponse
-from web.answers import Answer, answer, at, one, unchanged
+from web.answers import Answer, answer, task_answer, unchanged, with_location
 from web.documentation import BEARER, GUARDED, LOCATED, NOT_MODIFIED, errors
-from web.doors import Db, Door, IfMatch, IfNoneMatch, Pages, TaskId
+from web.doors import Db, Door, IfMatch, IfNoneMatch, PageCursors, TaskId
 from web.fields import entity_tag, is_known
 
 router = APIRouter(
@@ -26,7 +26,7 @@ router = APIRouter(
 
 @router.get("", operation_id="list_trash", response_model=TrashResponse, responses={**NOT_MODIFIED, **errors(400)})
 async def list_trash(
-    db: Db, pages: Pages, query: Annotated[PageQuery, Query()], if_none_match: IfNoneMatch = None
+    db: Db, pages: PageCursors, query: Annotated[PageQuery, Query()], if_none_match: IfNoneMatch = None
 ) -> Answer:
     """The last deleted task comes first. After 30 days (TRASH_KEPT_DAYS) a task is deleted for good."""
     binding = (db.owner, "trash")
@@ -49,7 +49,7 @@ async def list_trash(
 async def restore_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
     """Moves the task out of the trash. It is as it was before."""
     task = await tasks.restore(db, task_id, if_match)
-    return at(f"/api/{quote(db.owner, safe='')}/tasks/{task_id}", one(task, "Task restored"))
+    return with_location(f"/api/{quote(db.owner, safe='')}/tasks/{task_id}", task_answer(task, "Task restored"))
 
 
 @router.delete(

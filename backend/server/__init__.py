@@ -21,6 +21,7 @@ import config
 import logs
 from server.listeners import BACKLOG, bind, listen
 from server.protocol import DRAIN_SECONDS, Protocol, raise_refusal
+from web.access_log import access_log
 from web.front import Front
 
 __all__ = ["bind", "load", "run"]
@@ -67,7 +68,7 @@ def load() -> ASGIApp:
     settings = config.load()
     logs.configure(settings.production)
     Protocol.keep_alive_seconds = settings.keep_alive_seconds
-    Protocol.refuse = Front(raise_refusal, (), settings.allowed_origins, logs.access(settings.production))
+    Protocol.refuse = Front(raise_refusal, (), settings.allowed_origins, access_log(settings.production))
     _second_signal_ends()
     from main import app
 

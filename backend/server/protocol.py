@@ -90,6 +90,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         self.wire = transport
+        self._stopping: asyncio.Event = vars(self.server_state).setdefault("stopping", asyncio.Event())
         line = Line(transport, self.hang_up, self.is_closing)
         super().connection_made(cast(asyncio.Transport, line))
         self.waiting_since = self.loop.time()
@@ -133,6 +134,7 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         self.draining = True
+        self._stopping.set()
         if self.closing or self.cycle is None or self.cycle.response_complete:
             self.wire.close()
         else:
@@ -253,6 +255,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["path"] = unquote(path) if "%" in path else path
         self.scope["raw_path"] = raw_path
         self.scope["query_string"] = query
+        self.scope["state"]["stopping"] = self._stopping
         waits = self.cycle is not None and not self.cycle.response_complete
         expects = self.single.get(b"expect", b"").lower() == b"100-continue"
         self.cycle = self._exchange(self.scope, version != "1.0" and self.parser.should_keep_alive(), expects)

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-import embedded
+from postgres import embedded
 from tests import servers
 from tests.people import Person
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-import dsn
-import migrate
 import retention
-from pool import Pool
+from postgres import dsn, migrate
+from postgres.pool import Pool
 
-KEPT = retention.Kept(changes_days=90, trash_days=30)
+KEPT = retention.Periods(changes_days=90, trash_days=30)
 
 
 def remove_expired(url: str, servers: int = 1, pooled: bool = False) -> int:

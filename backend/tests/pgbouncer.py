@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedded import cluster, identity
+from postgres.embedded import cluster, identity
 from tests.servers import free_port
 
 POOL_SIZE = 2

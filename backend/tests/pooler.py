@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import dsn
-from embedded import cluster
+from postgres import dsn
+from postgres.embedded import cluster
 
 PASSED_ON = ("user", "database")
 

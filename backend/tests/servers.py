@@ -57,12 +57,12 @@ def clean_environment(**settings: str) -> dict[str, str]:
     return {**kept, **settings}
 
 
-def start(folder: Path, *arguments: str, **settings: str) -> Running:
-    """`todo serve` with `settings`; returns at once."""
+def start(folder: Path, *arguments: str, code: str | Path = BACKEND, **settings: str) -> Running:
+    """`todo serve` of the `code` with `settings`; returns at once."""
     port = free_port()
     log = folder / f"server-{port}.log"
     environment = clean_environment(**{"BETTER_AUTH_SECRET": SECRET, "DATA_DIR": str(folder / "data"), **settings})
-    command = [sys.executable, str(BACKEND / "cli.py"), "serve", "--port", str(port), *arguments]
+    command = [sys.executable, str(Path(code) / "cli.py"), "serve", "--port", str(port), *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment)
     return Running(process, f"http://127.0.0.1:{port}", log)

@@ -20,20 +20,24 @@ LAYERS = [
     {"web"},
     {"retention", "undo"},
     {"trash"},
-    {"explain", "idempotency", "tasks"},
+    {"tasks"},
     {"changes"},
     {"auth"},
-    {"keys", "database"},
-    {"migrate"},
-    {"adoption"},
-    {"jwks", "pool"},
-    {"outages"},
-    {"sessions"},
-    {"models", "schemas"},
-    {"dsn"},
+    {"tokens", "database"},
+    {"call", "idempotency"},
+    {"postgres"},
+    {"models", "schemas", "storage"},
+    {"entities"},
+    {"rules"},
     {"allowance", "config", "logs", "streams", "strict_json", "threads"},
-    {"errors", "embedded"},
+    {"errors"},
 ]
+# Within a package likewise: a module may import those of its own layer and of those below.
+WITHIN = {
+    "postgres": [{"migrate"}, {"adoption", "functions", "pool"}, {"outages"}, {"sessions"}, {"dsn"}, {"embedded"}],
+    "storage": [{"answers", "writer"}, {"function"}],
+    "tokens": [{"report"}, {"verification"}, {"keys"}, {"jwks"}],
+}
 LEVEL = {name: -depth for depth, names in enumerate(LAYERS) for name in names}
 APART = {"migrations", "tests"}  # run by Alembic and pytest, imported by nobody
 
@@ -67,6 +71,20 @@ def test_imports_point_down(module: str) -> None:
         assert not upward(module, path.read_text()), f"{path.relative_to(BACKEND)} imports upwards"
 
 
+@pytest.mark.parametrize("package", WITHIN)
+def test_imports_within_a_package_point_down(package: str) -> None:
+    level = {name: -depth for depth, names in enumerate(WITHIN[package]) for name in names}
+    folder = BACKEND / package
+    found = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert set(level) == found - {"__init__"}
+    for path in (folder / f"{name}.py" for name in level if (folder / f"{name}.py").exists()):
+        inner = re.findall(
+            rf"^\s*(?:from {package}\.(\w+)|from {package} import (\w+))", path.read_text(), re.MULTILINE
+        )
+        for name in {dotted or plain for dotted, plain in inner}:
+            assert level[name] <= level[path.stem], f"{package}/{path.name} imports {name} upwards"
+
+
 def test_an_upward_import_would_be_seen() -> None:
     assert upward("tasks", "from web.answers import Answer") == {"web"}
     assert upward("errors", "import config, auth") == {"config", "auth"}
@@ -75,9 +93,9 @@ def test_an_upward_import_would_be_seen() -> None:
 
 def test_answers_and_what_is_kept_are_written_as_json_in_one_place() -> None:
     """So that a time has the same text everywhere."""
-    sources = {path for name in set(modules()) - APART for path in modules()[name]}
-    writers = {path.stem for path in sources if re.search(r"orjson\.dumps|model_dump_json|to_json", path.read_text())}
-    assert writers == {"strict_json"}
+    writing = re.compile(r"orjson\.dumps|model_dump_json|pydantic_core.*to_json")
+    writers = {name for name in set(modules()) - APART for path in modules()[name] if writing.search(path.read_text())}
+    assert writers == {"storage", "strict_json"}  # the first writes edits, which only PostgreSQL reads
 
 
 def test_no_layer_names_a_module_that_is_gone() -> None:
@@ -115,12 +133,32 @@ def test_doors_hold_no_sql() -> None:
         assert not [text for text in texts if text.lstrip().startswith(("SELECT ", "INSERT ", "UPDATE ", "DELETE "))]
 
 
-def test_only_tasks_and_trash_write_tasks_once_they_are_here() -> None:
-    writes = ("INSERT INTO tasks", "UPDATE tasks", "DELETE FROM tasks")
-    writers = {
-        name
-        for name, paths in modules().items()
-        for path in paths
-        if name not in APART and any(write in path.read_text() for write in writes)
+WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (tasks|changes|change_counters|idempotency_keys|\{[\w.]+\})")
+
+
+def written(source: str) -> set[str]:
+    """The tables whose rows `source` writes. `generated` are those that an entity names."""
+    return {"generated" if table.startswith("{") else table for table in WRITES.findall(source)}
+
+
+def test_only_the_writer_writes_what_users_keep() -> None:
+    """Besides the adoption of another backend's tasks, before there is a log; and retention of what has expired."""
+    writers: dict[str, set[str]] = {}
+    for name in set(modules()) - APART:
+        for path in modules()[name]:
+            for table in written(path.read_text()):
+                writers.setdefault(table, set()).add(name)
+    assert writers == {
+        "generated": {"storage"},
+        "tasks": {"postgres"},
+        "change_counters": {"storage"},
+        "changes": {"storage", "retention"},
+        "idempotency_keys": {"storage", "retention"},
     }
-    assert writers == {"adoption", "tasks", "trash"}  # the first, before there is a log
+
+
+def test_another_writer_would_be_seen() -> None:
+    assert written('f"DELETE FROM {TASK.table} WHERE"') == {"generated"}
+    assert written('"UPDATE tasks AS t SET"') == {"tasks"}
+    assert written('"INSERT INTO changes (user_id"') == {"changes"}
+    assert written('"ON CONFLICT (user_id) DO UPDATE SET at = 1; SELECT FROM tasks"') == set()

@@ -22,10 +22,7 @@ import asyncpg
 import httpx
 import pytest
 
-import dsn
-import embedded
-import migrate
-import pool
+from postgres import dsn, embedded, migrate, pool
 from tests import servers
 from tests.conftest import sql, waiting_for_locks
 from tests.people import Person
@@ -170,7 +167,7 @@ def test_of_concurrent_deletes_one_succeeds(ada: Person) -> None:
 
 RACE = """
 import asyncio, os, sys
-import dsn, migrate
+from postgres import dsn, migrate
 from alembic import command
 
 def race(url):

@@ -21,8 +21,8 @@ import uvicorn
 import cli
 import config
 import errors
-import sessions
 from main import app
+from postgres import sessions
 from tests.people import SECRET, Person
 from tests.servers import BACKEND, Running, clean_environment
 from tests.test_architecture import APART, LEVEL, modules

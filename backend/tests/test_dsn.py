@@ -14,8 +14,8 @@ from asyncpg.connect_utils import _parse_connect_dsn_and_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import dsn
 from errors import SettingError
+from postgres import dsn
 from tests.conftest import sql
 
 NEON = "ep-cool-darkness-123456.eu-central-1.aws.neon.tech"

@@ -23,9 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-import dsn
-import embedded
-import migrate
+from postgres import dsn, embedded, migrate
 from tests import servers
 from tests.conftest import sql
 from tests.people import Person

@@ -18,15 +18,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-import embedded
-from embedded import binaries, cluster
+from postgres import embedded
+from postgres.embedded import binaries, cluster
 
-BACKEND = Path(embedded.__file__).parent.parent
+BACKEND = Path(embedded.__file__).parent.parent.parent
 ADA = sorted(pwd.getpwall(), key=lambda user: user.pw_name != "daemon")[0]  # a normal user, and not `nobody`
 GONE_SECONDS = 3
 
 START = """
-import pathlib, sys, embedded
+import pathlib, sys
+from postgres import embedded
 try:
     server = embedded.start(pathlib.Path(sys.argv[1]), durable=sys.argv[2] == "durable")
 except embedded.EmbeddedError as error:
@@ -404,7 +405,7 @@ def test_a_normal_user_can_start_it_and_root_after_them(template: Path, process:
     home = Path("/tmp") / f"todo-test-{os.getpid()}"
     shutil.copytree(template, home / "data")
     (home / "backend").mkdir()
-    shutil.copytree(BACKEND / "embedded", home / "backend" / "embedded")
+    shutil.copytree(BACKEND / "postgres", home / "backend" / "postgres")
     for path in (home, *home.rglob("*")):
         os.chown(path, ADA.pw_uid, ADA.pw_gid)
     postgres = binaries.find(template)

@@ -10,25 +10,23 @@ import time
 import jwt
 import pytest
 
-import auth
 import cli
-import explain
-import jwks
 from errors import ADVICE, SettingError
-from keys import Keys, PublishedKeys
 from tests.people import SECRET, token_for
 from tests.servers import BACKEND, free_port
 from tests.signers import ORIGIN, Signer, key_set
+from tokens import jwks, report, verification
+from tokens.keys import Keys, PublishedKeys
 
 ADA = Signer("EdDSA", "ada-key")
 
 
 def lines(token: str, secret: str = SECRET, url: str | None = None) -> list[str]:
     published = PublishedKeys(url) if url else PublishedKeys("http://keys.invalid", lambda _: jwks.parse(key_set(ADA)))
-    checked = auth.Verifier(Keys(secret.encode(), published), ORIGIN, ORIGIN)
+    checked = verification.Verifier(Keys(secret.encode(), published), ORIGIN, ORIGIN)
 
     async def told() -> list[str]:
-        return [line async for line in explain.explain(token.encode(), checked)]
+        return [line async for line in report.explain(token.encode(), checked)]
 
     return asyncio.run(told())
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import product
+from types import ModuleType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,17 +19,17 @@ import pytest
 
 import changes
 import config
-import dsn
-import embedded
-import idempotency
-import migrate
+import storage
 import tasks
 import trash
 import undo
 from database import Database, OwnerDatabase
+from entities import TASK
 from errors import ApiError, NotFound, SettingError
 from main import app
-from pool import Pool, Row
+from postgres import dsn, embedded, migrate
+from postgres.pool import Pool, Row
+from storage import Edit, Outcome
 from tests import servers
 from tests.conftest import sql
 from tests.people import Person
@@ -280,29 +281,28 @@ def test_a_cursor_opens_nothing_for_anybody_else(town: Town) -> None:
 # --- mutation: each where-clause that names the owner, taken away ---
 
 NAMES_THE_OWNER = re.compile(r"\buser_id = (?:scope\.user_id|p_user_id)( AND )?")
-MODULES = {module.__name__: module for module in (tasks, trash, undo, changes, idempotency)}
-PARTS = (changes.BEGIN_WRITE, changes.NEXT_CHANGE, tasks.STORE_TASK, tasks.RETURNS_TASK, tasks.RETURN_TASK)
-SQL = {
-    f"{module}.{name}": text
-    for module, contents in MODULES.items()
-    for name, text in vars(contents).items()
-    if isinstance(text, str) and name.isupper() and text not in PARTS
+FUNCTIONS = {
+    "storage.STORE": storage.STORE,
+    "storage.FIND_ANSWER": storage.FIND_ANSWER,
+    "storage.KEEP_ANSWER": storage.KEEP_ANSWER,
+}
+STATEMENTS: dict[str, tuple[Any, Any]] = {  # name -> where it is, and under which name or key
+    **{f"tasks.LIST {filter}": (tasks.LIST, filter) for filter in tasks.LIST},
+    **{f"undo.CURRENT {entity}": (undo.CURRENT, entity) for entity in undo.CURRENT},
+    **{
+        f"{module.__name__}.{name}": (module, name)
+        for module in (tasks, trash, undo, changes)
+        for name, text in vars(module).items()
+        if isinstance(text, str) and text.startswith("\nWITH scope")
+    },
+}
+SQL = {name: function.text for name, function in FUNCTIONS.items()} | {
+    name: vars(place)[key] if isinstance(place, ModuleType) else place[key] for name, (place, key) in STATEMENTS.items()
 }
 MUTATIONS = [(name, place) for name, text in SQL.items() for place in range(len(NAMES_THE_OWNER.findall(text)))]
-GUARDED = {  # alone no breach: the same function has found the task among its owner's before, and ids are nobody else's
-    ("tasks.UPDATE_TASK_FUNCTION", 1),
-    ("tasks.UPDATE_TASK_FUNCTION", 2),
-    ("tasks.MOVE_TASK_FUNCTION", 1),
-    ("tasks.MOVE_TASK_FUNCTION", 2),
-    ("trash.PURGE_TASK_FUNCTION", 1),
-    ("trash.PURGE_TASK_FUNCTION", 2),
-    ("trash.PURGE_TASK_FUNCTION", 3),
-    ("trash.PURGE_TASK_FUNCTION", 4),
-    ("trash.PURGE_TASK_FUNCTION", 5),
-    ("undo.UNDO_CHANGES_FUNCTION", 0),  # a number that is only compared, for changes that were found
-    ("undo.UNDO_CHANGES_FUNCTION", 2),
-    ("undo.UNDO_CHANGES_FUNCTION", 3),
-    ("undo.UNDO_CHANGES_FUNCTION", 4),
+GUARDED = {  # alone no breach: the function has found the object among its owner's, and ids are nobody else's
+    *(("storage.STORE", place) for place in range(3, 10)),
+    ("undo.CURRENT task", 0),  # of the ids in one's own log
 }
 BOBS_SEQ = 77_777  # of his last change; his next one would have the number after it
 BOBS_UID = UUID("b0bb0bb0-b0bb-4bbb-8bbb-b0bb0bb0bb0b")
@@ -331,9 +331,12 @@ class Witness(OwnerDatabase):
         self.seen += (rows := await super().read(sql, *arguments, **limits))
         return rows
 
-    async def write(self, sql: str, *arguments: Any, **limits: float) -> list[Row]:
-        self.seen += (rows := await super().write(sql, *arguments, **limits))
-        return rows
+    async def store(self, *edits: Edit, all: bool = False, rows: bool = True) -> list[Outcome]:
+        outcomes = await super().store(*edits, all=all, rows=rows)
+        for edit, (status, found) in zip(edits, outcomes, strict=True):
+            is_own = edit.op == "create" and status == "done"
+            self.seen.append({**(found or {}), "outcome": "absent" if is_own else status})
+        return outcomes
 
 
 def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
@@ -342,7 +345,8 @@ def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
     yield tasks.list_all(db, "pending")
     yield tasks.list_newest_first(db, "completed", 10)
     yield tasks.get(db, bobs)
-    yield tasks.create(db, "Hers", uid=BOBS_UID)
+    yield tasks.create(db, {"title": "Hers"}, uid=BOBS_UID)
+    yield db.store(*[storage.create(TASK, {"title": "Hers"})] * 2)
     yield guess(db)
     yield tasks.complete(db, bobs)
     yield tasks.complete(db, bobs, True)
@@ -360,13 +364,13 @@ def attacks(db: Witness, bobs: int) -> Iterator[Coroutine[Any, Any, Any]]:
     yield undo.group(db, BOBS_UID)
     yield changes.latest(db)
     yield changes.since(db, 0, 100)
-    yield db.read(idempotency.FIND_ANSWER, "bobs-key", 0)
-    yield db.read(idempotency.KEEP_ANSWER, "bobs-key", b"hers", 200, "{}", "{}")
+    yield db.read(storage.FIND_CALL, "bobs-key", 0)
+    yield db.read(storage.KEEP_CALL, "bobs-key", b"hers", 200, "{}", "{}", "{}")
 
 
 async def guess(db: Witness) -> None:
     """Is this the number of Bob's last change?"""
-    await tasks.create(db, "Hers", if_match=[[BOBS_SEQ, None]])
+    await tasks.create(db, {"title": "Hers"}, if_match=[[BOBS_SEQ, None]])
     db.seen.append({"guessed": BOBS_SEQ})
 
 
@@ -434,11 +438,14 @@ class Besieged:
 
     async def install(self, monkeypatch: pytest.MonkeyPatch, texts: dict[str, str]) -> None:
         for name, text in texts.items():
-            if name.endswith("_FUNCTION"):
-                await self.watch.execute(text)
+            if name in FUNCTIONS:
+                await self.watch.execute(text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+                continue
+            place, key = STATEMENTS[name]
+            if isinstance(place, ModuleType):
+                monkeypatch.setattr(place, key, text)
             else:
-                module, _, constant = name.partition(".")
-                monkeypatch.setattr(MODULES[module], constant, text)
+                monkeypatch.setitem(place, key, text)
 
     async def everywhere(self, alteration: str) -> None:
         for table in migrate.ISOLATED:
@@ -485,22 +492,16 @@ async def besieged(url: str) -> AsyncIterator[Besieged]:
     await city.everywhere("OWNER TO postgres")
     await city.everywhere("ENABLE ROW LEVEL SECURITY")
     await city.everywhere("FORCE ROW LEVEL SECURITY")
-    for name, text in SQL.items():
-        if name.endswith("_FUNCTION"):
-            await watch.execute(text)
+    with pytest.MonkeyPatch.context() as unused:
+        await city.install(unused, {name: SQL[name] for name in FUNCTIONS})
     await watch.close()
 
 
 def test_the_mutations_are_all_the_where_clauses() -> None:
     clauses = [clause for text in SQL.values() for clause in re.findall(r"\bWHERE\b.*", text)]
     others = [clause for clause in clauses if not NAMES_THE_OWNER.search(clause)]
-    assert len(MUTATIONS) == len(clauses) - len(others) == 32
-    assert others == [  # of no table's rows
-        "WHERE p_if_match[i][1] = p_version",
-        "WHERE n.entity_id = c.entity_id AND (n.old <> n.new OR n.broken)",
-        "WHERE f.name <> 'deleted_at' AND (",
-        "WHERE v_now -> f.name NOT IN (f.net -> 0, f.net -> 1) OR f.net -> 2 = 'true'),",
-    ]
+    assert len(MUTATIONS) == len(clauses) - len(others) == 27
+    assert others == ["WHERE (pair ->> 0)::bigint = was.version AND coalesce("]  # of no table's rows
 
 
 def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(siege: str) -> None:
@@ -517,7 +518,7 @@ def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(
                     await city.everywhere("DISABLE ROW LEVEL SECURITY")
                     leaked["neither"].append(await city.leaks())
                 await city.everywhere("ENABLE ROW LEVEL SECURITY")
-                await city.install(patch, {each: SQL[each] for each, _ in mutants if each.endswith("_FUNCTION")})
+                await city.install(patch, {each: SQL[each] for each, _ in mutants if each in FUNCTIONS})
             await city.everywhere("DISABLE ROW LEVEL SECURITY")
             leaked["where-clauses alone"] = [await city.leaks()]
         return leaked
@@ -705,15 +706,12 @@ def test_the_role_of_retention_reads_keys_and_times_alone(migrated: str) -> None
 
 
 A_TABLE = f"(?:{'|'.join(migrate.ISOLATED)})"
-PURE = {  # reads and writes no row
-    *("tasks.IF_MATCH_HOLDS_FUNCTION", "tasks.TASK_FIELDS_FUNCTION", "tasks.TASK_CHANGES_FUNCTION"),
-}
 
 
 def names_the_owner(text: str) -> bool:
     """Whether every read and write of a table in `text` names the owner, its first argument."""
     touches = re.findall(rf"\b(?:FROM|UPDATE|INTO) {A_TABLE}\b", text)
-    owned = re.findall(r"\bWHERE user_id = (?:scope\.user_id|p_user_id)\b|VALUES \(p_user_id, ", text)
+    owned = re.findall(r"\bWHERE user_id = (?:scope\.user_id|p_user_id)\b|(?:VALUES \(|SELECT)\s*p_user_id, ", text)
     sets = re.search(
         r"AS MATERIALIZED \(SELECT set_config\('app\.user_id', \$1, true\) AS user_id\)"
         rf"|\(\s*p_user_id text\b.*\bPERFORM set_config\('app\.user_id', p_user_id, true\)[;,].*\b{A_TABLE}\b",
@@ -725,11 +723,11 @@ def names_the_owner(text: str) -> bool:
 
 
 def test_every_statement_and_function_names_the_owner() -> None:
-    assert {name for name, text in SQL.items() if not names_the_owner(text)} == PURE
-    assert len(SQL) == 23
+    assert [name for name, text in SQL.items() if not names_the_owner(text)] == []
+    assert len(SQL) == 13
     for name, place in MUTATIONS:
         assert not names_the_owner(without_owner(SQL[name], place))
-    for text in (SQL[name] for name in set(SQL) - PURE):
+    for text in SQL.values():
         assert not names_the_owner(text.replace("$1", "$2").replace("p_user_id", "p_title"))
 
 
@@ -866,7 +864,7 @@ def test_nothing_of_a_user_remains_in_the_session(pooled: bool, migrated: str) -
             sql = "SELECT pg_backend_pid(), coalesce(current_setting('app.user_id', true), '')"
             found.append(tuple(await pool._idle[0].fetchrow(sql)))
 
-        task_id = (await tasks.create(db, "Hers"))[0]["id"]
+        task_id = (await tasks.create(db, {"title": "Hers"}))[0]["id"]
         for request in (
             tasks.get(db, task_id),
             tasks.list_all(db),

@@ -18,15 +18,13 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-import auth
-import jwks
-import keys
 from errors import Unauthorized, Unavailable
-from keys import Keys, PublishedKeys
 from tests import servers
 from tests.people import SECRET, Person, token_for
 from tests.servers import free_port
 from tests.signers import ORIGIN, Signer, key_set, segment
+from tokens import jwks, keys, verification
+from tokens.keys import Keys, PublishedKeys
 
 T = TypeVar("T")
 Behaviour = Callable[[socket.socket], None]
@@ -150,8 +148,8 @@ def short_lived(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "RETRY_SECONDS", 0)
 
 
-def verifier(url: str, secret: str = "") -> auth.Verifier:
-    return auth.Verifier(Keys(secret.encode(), PublishedKeys(url)), ORIGIN, ORIGIN)
+def verifier(url: str, secret: str = "") -> verification.Verifier:
+    return verification.Verifier(Keys(secret.encode(), PublishedKeys(url)), ORIGIN, ORIGIN)
 
 
 def run(checked: Awaitable[T]) -> T:
@@ -165,7 +163,7 @@ def run(checked: Awaitable[T]) -> T:
     return asyncio.run(settled())
 
 
-async def outcome(checked: Coroutine[Any, Any, auth.CurrentUser]) -> str:
+async def outcome(checked: Coroutine[Any, Any, verification.CurrentUser]) -> str:
     """The user's id, or why there is none."""
     try:
         return (await checked)["id"]
@@ -175,14 +173,14 @@ async def outcome(checked: Coroutine[Any, Any, auth.CurrentUser]) -> str:
         return "unavailable" if int(unavailable.headers["Retry-After"]) > 0 else "unavailable for ever"
 
 
-async def _refreshed(checked: auth.Verifier) -> None:
+async def _refreshed(checked: verification.Verifier) -> None:
     """When the fetch that is under way has ended, in whatever way."""
     fetching = published(checked)._fetching
     if fetching is not None:
         await asyncio.wait([fetching])
 
 
-def published(checked: auth.Verifier) -> PublishedKeys:
+def published(checked: verification.Verifier) -> PublishedKeys:
     assert checked.keys.published is not None
     return checked.keys.published
 
@@ -297,7 +295,7 @@ def test_a_fetch_that_blocks_is_given_up_and_tried_again(monkeypatch: pytest.Mon
         answers.pop(0)()
         return jwks.parse(key_set(ADA))
 
-    checked = auth.Verifier(Keys(b"", PublishedKeys("http://keys.invalid", fetch)), ORIGIN, ORIGIN)
+    checked = verification.Verifier(Keys(b"", PublishedKeys("http://keys.invalid", fetch)), ORIGIN, ORIGIN)
 
     async def story() -> list[str]:
         first = await outcome(checked.user_of(ADA.token().encode()))

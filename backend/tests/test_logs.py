@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 import logs
+from call import Call
+from web.access_log import access_log
 
 HOSTILE = "a\r\nb\x1b[31m\x00\x7f\x85\u2028\u202e\ud800"
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJlLW9mLWFkYQ"  # gitleaks:allow
@@ -163,15 +165,18 @@ def test_a_long_text_is_searched_for_secrets_in_no_time(text: str, lines: Lines)
     assert "hunter2" not in lines()[0]
 
 
-def request(**more: Any) -> dict[str, Any]:
-    sent = {"method": "GET", "path": "/secret-path", "raw_path": b"/secret-path", "query_string": b"token=secret-query"}
-    return {**sent, **more}
+def request(request_id: str, template: str = "", user_id: str = "", **more: Any) -> Call:
+    sent = {"path": "/secret-path", "raw_path": b"/secret-path", "query_string": b"token=secret-query", "headers": []}
+    call = Call({"type": "http", "method": "GET", **sent, **more})
+    call.request_id, call.user_id = request_id, user_id
+    call.door = SimpleNamespace(path=template) if template else None
+    return call
 
 
 def test_in_production_a_request_is_named_by_its_route_and_a_hashed_user(lines: Lines) -> None:
-    write = logs.access(True)
-    write(request(route=SimpleNamespace(path="/api/{user_id}/tasks"), user_id="ada"), "r-1", 201, 0.00321)
-    write(request(), "r-2", 0, 1.5)
+    write = access_log(True)
+    write(request("r-1", "/api/{user_id}/tasks", "ada"), 201, 0.00321)
+    write(request("r-2"), 0, 1.5)
     first, second = (json.loads(line) for line in lines())
     assert first.pop("time").endswith("Z")
     assert first == {
@@ -190,10 +195,10 @@ def test_in_production_a_request_is_named_by_its_route_and_a_hashed_user(lines: 
 
 
 def test_in_development_a_request_reads_like_one(lines: Lines) -> None:
-    write = logs.access(False)
-    write(request(route=SimpleNamespace(path="/api/{user_id}/tasks"), user_id="ada"), "r-1", 200, 0.0032)
-    write(request(raw_path=b"/" + b"a" * 5000), "r-2", 404, 0.0001)
-    write(request(raw_path=b"/secret-path?token=x"), "r-3", 0, 0.1)
+    write = access_log(False)
+    write(request("r-1", "/api/{user_id}/tasks", "ada"), 200, 0.0032)
+    write(request("r-2", raw_path=b"/" + b"a" * 5000), 404, 0.0001)
+    write(request("r-3", raw_path=b"/secret-path?token=x"), 0, 0.1)
     first, second, third = lines()
     assert first == "GET /api/{user_id}/tasks 200 3.2 ms"
     assert len(second) < 200
@@ -202,10 +207,10 @@ def test_in_development_a_request_reads_like_one(lines: Lines) -> None:
 
 @pytest.mark.parametrize("production", [True, False])
 def test_a_request_is_one_line_whatever_is_in_it(production: bool, lines: Lines) -> None:
-    write = logs.access(production)
-    hostile = request(method=HOSTILE, raw_path=HOSTILE.encode("utf-8", "replace"), user_id=HOSTILE)
-    write(hostile, HOSTILE, 404, 0.1)
-    write({**hostile, "route": SimpleNamespace(path=HOSTILE)}, HOSTILE, 200, 0.1)
+    write = access_log(production)
+    sent: dict[str, Any] = {"method": HOSTILE, "raw_path": HOSTILE.encode("utf-8", "replace")}
+    write(request(HOSTILE, user_id=HOSTILE, **sent), 404, 0.1)
+    write(request(HOSTILE, HOSTILE, HOSTILE, **sent), 200, 0.1)
     printed = lines()
     assert len(printed) == 2
     assert all(line.isprintable() for line in printed)
@@ -218,5 +223,5 @@ def test_a_log_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPa
 
     logs.configure(True)
     monkeypatch.setattr(sys, "stderr", Full())
-    logs.access(True)(request(), "r", 200, 0.1)
+    access_log(True)(request("r"), 200, 0.1)
     logging.getLogger("todo").error("lost")

@@ -14,12 +14,9 @@ import asyncpg
 import httpx
 import pytest
 
-import dsn
-import embedded
-import pool
-import sessions
 import tasks
 from errors import SettingError
+from postgres import dsn, embedded, pool, sessions
 from tests import pgbouncer, servers, tls
 from tests.conftest import sql
 from tests.people import Person

@@ -14,7 +14,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-import schemas
+import rules
 from main import app
 from tests.people import Person
 from tests.servers import Running
@@ -130,7 +130,7 @@ def test_the_pattern_of_a_header_field_is_what_its_parser_takes(method: str, fie
 def test_the_pattern_of_a_title_is_what_can_be_seen() -> None:
     pattern = re.compile(DOCUMENT["components"]["schemas"]["TaskCreate"]["properties"]["title"]["pattern"])
     for sign in map(chr, range(0x10000)):
-        taken = sign != "\0" and not schemas.is_blank(sign)
+        taken = sign != "\0" and not rules.is_blank(sign)
         assert bool(pattern.search(sign)) == bool(pattern.search(f" {sign}\n")) == taken, ascii(sign)
 
 

@@ -12,14 +12,12 @@ import pytest
 
 import config
 import database
-import dsn
-import embedded
 import idempotency
 import logs
-import migrate
 from errors import SettingError, Unavailable
 from main import create_app
-from pool import Pool
+from postgres import dsn, embedded, migrate
+from postgres.pool import Pool
 from tests import pooler, servers
 from tests.conftest import sql
 from tests.people import Person
@@ -46,7 +44,7 @@ def proxy(url: str) -> Iterator[pooler.Proxy]:
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("outages._warnings", logs.OnceAMinute())
+    monkeypatch.setattr("postgres.outages._warnings", logs.OnceAMinute())
 
 
 def settings_for(url: str, **others: Any) -> config.Settings:
@@ -320,7 +318,7 @@ def test_who_waits_for_their_own_writes_is_told_so(
 
 
 def test_a_table_that_is_locked_is_not_mistaken_for_the_same_request_at_work(url: str) -> None:
-    async def never(_: Any) -> idempotency.Kept:
+    async def never(_: Any) -> idempotency.StoredAnswer:
         raise AssertionError("it waits for the kept answers")
 
     async def ask() -> None:

@@ -29,20 +29,23 @@ import auth
 import changes
 import config
 import database
-import idempotency
 import main
 import models
 import schemas
+import storage
 import tasks
 import trash
 import undo
-from auth import Verifier
 from errors import Forbidden, Unauthorized
-from keys import Keys
+from postgres import migrate
 from routes import tasks as task_routes
+from storage import Function
 from tests import servers
 from tests.conftest import sql
 from tests.people import SECRET, Person, token_for
+from tokens import verification
+from tokens.keys import Keys
+from tokens.verification import Verifier
 
 BACKEND = Path(__file__).resolve().parent.parent
 FRONTEND = "http://localhost:3000"
@@ -179,7 +182,7 @@ def request_with(authorization: str | None) -> Request:
     return Request({"type": "http", "headers": headers, "state": state})
 
 
-async def current_user(authorization: str | None) -> auth.CurrentUser:
+async def current_user(authorization: str | None) -> verification.CurrentUser:
     return await auth.get_current_user(request_with(authorization))
 
 
@@ -343,11 +346,13 @@ def test_8_4_all_endpoints_work_with_the_frontend(uvicorn: servers.Running) -> N
 
 
 STATEMENTS = {
-    **{name: getattr(tasks, name) for name in ("GET", "LIST", "LIST_BY_COMPLETED", "CREATE", "UPDATE", "MOVE")},
-    **{f"trash.{name}": getattr(trash, name) for name in ("LIST", "PURGE")},
-    **{name: getattr(changes, name) for name in ("LATEST", "SINCE")},
-    "UNDO": undo.UNDO,
-    **{name: getattr(idempotency, name) for name in ("FIND_ANSWER", "KEEP_ANSWER")},
+    "GET": tasks.GET,
+    **{f"LIST {filter}": statement for filter, statement in tasks.LIST.items()},
+    "trash.LIST": trash.LIST,
+    **{f"undo.CURRENT {entity}": statement for entity, statement in undo.CURRENT.items()},
+    **{name: getattr(changes, name) for name in ("LATEST", "SINCE", "NUMBERED", "GROUPED")},
+    "storage.CALL": storage.CALL,
+    **{name: getattr(storage, name) for name in ("FIND_CALL", "KEEP_CALL")},
 }
 OWNED = "(tasks|change_counters|changes|idempotency_keys)"
 
@@ -360,18 +365,16 @@ def test_note_user_isolation_every_query_is_given_its_owner(statement: str) -> N
     assert asked or re.search(r"FROM \w+\(\$1,", statement)
 
 
-@pytest.mark.parametrize(
-    "function",
-    [*tasks.FUNCTIONS, *trash.FUNCTIONS, *undo.FUNCTIONS, *idempotency.FUNCTIONS],
-    ids=lambda text: text.split("(")[0].split()[-1],
-)
-def test_note_user_isolation_every_write_names_its_owner(function: str) -> None:
-    for part in function.split(";"):
-        if re.search(rf"(?<!DO )UPDATE {OWNED}\b|FROM {OWNED}\b", part):
-            assert "WHERE user_id = p_user_id" in part
-        if re.search(rf"INSERT INTO {OWNED}\b", part):
-            assert "(user_id, " in part
-            assert "VALUES (p_user_id" in part
+@pytest.mark.parametrize("function", migrate.FUNCTIONS, ids=lambda function: function.name)
+def test_note_user_isolation_every_write_names_its_owner(function: Function) -> None:
+    parts = function.text.split(";")
+    touched = [part for part in parts if re.search(rf"(?<!DO )UPDATE {OWNED}\b|FROM {OWNED}\b", part)]
+    inserted = [part for part in parts if re.search(rf"INSERT INTO {OWNED}\b", part)]
+    for part in touched:
+        assert "WHERE user_id = p_user_id" in part
+    for part in inserted:
+        assert re.search(r"\(user_id, [^;]*\)\s+(VALUES \(|SELECT )\s*p_user_id,", part)
+    assert touched or inserted
 
 
 def test_note_jwt_secret_is_the_frontends_exactly(ada: Person) -> None:

@@ -12,11 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-import dsn
-import embedded
-import pool
-import sessions
 from errors import NotFound, Unavailable
+from postgres import dsn, embedded, pool, sessions
 from tests.conftest import sql
 
 SIZE = 4

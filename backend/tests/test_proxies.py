@@ -12,13 +12,12 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-import auth
-import jwks
 from errors import Unavailable
-from keys import Keys, PublishedKeys
 from tests.servers import free_port
 from tests.signers import ORIGIN, Signer, key_set
 from tests.tls import Authority
+from tokens import jwks, verification
+from tokens.keys import Keys, PublishedKeys
 
 ADA = Signer("EdDSA", "ada-key")
 HOST = "keys.example.com"  # known to the proxy only
@@ -98,7 +97,7 @@ def _no_other_proxy(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> No
 
 def trouble(url: str) -> str:
     """Why the keys at `url` cannot be had, as `/ready` and the log say it."""
-    checked = auth.Verifier(Keys(b"", PublishedKeys(url)), ORIGIN, ORIGIN)
+    checked = verification.Verifier(Keys(b"", PublishedKeys(url)), ORIGIN, ORIGIN)
     with pytest.raises(Unavailable):
         asyncio.run(checked.user_of(ADA.token().encode()))
     return checked.keys.check().detail

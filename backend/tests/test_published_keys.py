@@ -12,16 +12,15 @@ import httpx
 import jwt
 import pytest
 
-import auth
 import config
-import embedded
-import keys
 from errors import Unauthorized
-from keys import Keys, PublishedKeys
+from postgres import embedded
 from tests import servers
 from tests.better_auth_server import Issuer, Session, Settings, running_issuer
 from tests.conftest import sql
 from tests.people import SECRET
+from tokens import keys, verification
+from tokens.keys import Keys, PublishedKeys
 
 USE_THE_JWT = "looks like a Better Auth session token; use GET /api/auth/token"
 
@@ -45,15 +44,15 @@ def ada(issuer: Issuer) -> Session:
     return issuer.sign_up("ada@example.com")
 
 
-def verifier(issuer: Issuer) -> auth.Verifier:
-    return auth.Verifier(Keys(SECRET.encode(), PublishedKeys(issuer.jwks_url)), issuer.url, issuer.url)
+def verifier(issuer: Issuer) -> verification.Verifier:
+    return verification.Verifier(Keys(SECRET.encode(), PublishedKeys(issuer.jwks_url)), issuer.url, issuer.url)
 
 
-def user_of(verifier: auth.Verifier, token: str) -> auth.CurrentUser:
+def user_of(verifier: verification.Verifier, token: str) -> verification.CurrentUser:
     return asyncio.run(verifier.user_of(token.encode()))
 
 
-def refusal(verifier: auth.Verifier, token: str) -> Unauthorized:
+def refusal(verifier: verification.Verifier, token: str) -> Unauthorized:
     with pytest.raises(Unauthorized) as refused:
         user_of(verifier, token)
     return refused.value
@@ -175,9 +174,9 @@ def test_ps256_ids_that_are_numbers_and_a_base_url_with_a_path(
         token = httpx.get(f"{issuer.url}/accounts/token", headers={"Cookie": cookies}).json()["token"]
         settings = config.load(better_auth_url=configured, better_auth_secret=SECRET)
         assert settings.jwks_url == f"{configured}/jwks"
-        assert user_of(auth.verifier(settings), token)["id"] == "1"
+        assert user_of(verification.verifier(settings), token)["id"] == "1"
 
-        ours = auth.Verifier(auth.verifier(settings).keys, issuer.url, issuer.url)
+        ours = verification.Verifier(verification.verifier(settings).keys, issuer.url, issuer.url)
         assert refusal(ours, token).reason == "wrong_issuer"
         said = f"iss is {settings.origin}, expected {issuer.url}; is BETTER_AUTH_URL the same on both sides?"
         assert said in caplog.text

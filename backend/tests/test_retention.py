@@ -12,13 +12,11 @@ import asyncpg
 import pytest
 
 import config
-import dsn
-import embedded
-import migrate
 import retention
 from database import Database
-from pool import Pool
-from sessions import LIMITS
+from postgres import dsn, embedded, migrate
+from postgres.pool import Pool
+from postgres.sessions import LIMITS
 from tests.conftest import sql, waiting_for_locks
 from tests.expiry import KEPT, remove_expired
 

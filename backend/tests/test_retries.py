@@ -18,9 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-import dsn
-import embedded
-import migrate
+from postgres import dsn, embedded, migrate
 from tests import servers
 from tests.conftest import sql
 from tests.contract.wire import tag

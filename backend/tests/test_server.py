@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from call import Call
 from errors import PayloadTooLarge
 from server import protocol
 from web import answers, bodies
@@ -66,7 +67,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": said})
         return
     if path == "/refuse":
-        await answers.failure(PayloadTooLarge(bodies.LIMIT_BYTES))(scope, receive, send)
+        await answers.refusal(PayloadTooLarge(bodies.LIMIT_BYTES), Call(scope))(scope, receive, send)
         return
     if path in ("/slow", "/never"):
         await asyncio.sleep(2 * CLIENT_SECONDS if path == "/slow" else 60)
@@ -75,6 +76,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     reply = answers.answer({"method": scope["method"], "path": path, "body": body.decode(), "headers": names}, "echo")
     if path == "/large":
         reply = answers.Answer(200, b"x" * 2**25)
+    if path == "/open":
+        await answers.Stream(one_event(), b"text/event-stream", Call(scope).stopping)(scope, receive, send)
+        return
     if path == "/streamed":
         await answers.Streamed(endless(), [])(scope, receive, send)
         return
@@ -85,6 +89,19 @@ async def endless() -> AsyncIterator[bytes]:
     while True:
         yield b"x" * 2**22
         await asyncio.sleep(0)
+
+
+ENDED = threading.Event()  # the stream of one_event
+
+
+async def one_event() -> AsyncIterator[bytes]:
+    """And then nothing, for longer than any test."""
+    ENDED.clear()
+    try:
+        yield b"data: first\n\n"
+        await asyncio.sleep(60)
+    finally:
+        ENDED.set()
 
 
 class Quick(protocol.Protocol):
@@ -789,6 +806,46 @@ def process(tmp_path: Path) -> Iterator[Process]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_stream_that_always_has_something_to_send_ends_too() -> None:
+    async def sent_before_it_ends(ends: str) -> int:
+        stopping, gone, sent = asyncio.Event(), asyncio.Event(), 0
+
+        async def receive() -> Message:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: Message) -> None:
+            nonlocal sent
+            sent += 1
+            if sent == 5:
+                (gone if ends == "left" else stopping).set()
+
+        stream = answers.Stream(endless(), b"text/event-stream", stopping)
+        await asyncio.wait_for(stream({"type": "http", "method": "GET"}, receive, send), 5)
+        return sent
+
+    for ends in ("left", "stopped"):
+        assert asyncio.run(sent_before_it_ends(ends)) < 20
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_stream_ends_at_once_when_its_client_leaves_or_the_server_stops(loop: str) -> None:
+    served = Served(loop)
+    try:
+        for end in ("leave", "stop"):
+            with served.connect() as line:
+                line.sendall(b"GET /open HTTP/1.1\r\nHost: a\r\n\r\n")
+                while b"first" not in line.recv(65_536):
+                    pass
+                assert not ENDED.is_set()
+                if end == "stop":
+                    served.server.should_exit = True
+                    assert rest(line).endswith(b"0\r\n\r\n")  # a whole answer, no cut
+            assert ENDED.wait(3)  # DRAIN_SECONDS is 7
+    finally:
+        served.stop()
+
+
 def test_a_stop_finishes_what_was_asked_and_takes_nothing_new(process: Process) -> None:
     with process.ask(0.6) as line, socket.create_connection(process.address, timeout=2) as new, process.ask(0) as idle:
         assert idle.recv(4096).endswith(b"ok")

@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 
 import config
-import dsn
-import embedded
 import logs
-import migrate
 import tasks
 from database import Database, OwnerDatabase
 from errors import Unavailable
-from pool import Pool
+from postgres import dsn, embedded, migrate
+from postgres.pool import Pool
 from tests import pgbouncer, pooler, servers
 from tests.conftest import sql
 from tests.people import Person
@@ -104,7 +102,7 @@ def url(cluster: embedded.Server) -> Iterator[str]:
     asyncio.run(migrate.upgrade(dsn.parse(own)))
     sql(own, "DO $$ BEGIN " + EVIL + " END $$")
     sql(own, "CREATE ROLE sessions_other")
-    asyncio.run(opened(own, lambda database: tasks.create(OwnerDatabase(database.pool, "bob"), "His")))
+    asyncio.run(opened(own, lambda database: tasks.create(OwnerDatabase(database.pool, "bob"), {"title": "His"})))
     yield own
     sql(cluster.url, f"DROP DATABASE {NAME} WITH (FORCE)")
     sql(cluster.url, "DROP ROLE sessions_other")
@@ -156,7 +154,7 @@ async def seen_by_ada(pool: Pool) -> list[Any]:
 async def a_day(pool: Pool) -> dict[str, Any]:
     """All that is looked at while Ada writes and deletes a task."""
     ada = OwnerDatabase(pool, "ada")
-    task, _ = await tasks.create(ada, "Drink ☕\\n")
+    task, _ = await tasks.create(ada, {"title": "Drink ☕\\n"})
     listed = (await tasks.list_newest_first(ada, "all", 10)).tasks
     seen = await seen_by_ada(pool)
     await tasks.delete(ada, task["id"])
@@ -342,7 +340,7 @@ def test_a_session_that_is_not_restricted_serves_nobody(
     broken: str, pooled: str, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     breaks, mends = NOT_RESTRICTED[broken]
-    monkeypatch.setattr("outages._warnings", logs.OnceAMinute())
+    monkeypatch.setattr("postgres.outages._warnings", logs.OnceAMinute())
 
     async def break_it(database: Database) -> tuple[str, dict[str, Any]]:
         assert (await database.checks())["row_security"].ok

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import config
-import embedded
+from postgres import embedded
 from tests.servers import BACKEND, clean_environment
 from tests.surroundings import SURROUNDINGS, Surrounding, complaint
 

@@ -17,9 +17,8 @@ import asyncpg
 import httpx
 import pytest
 
-import embedded
-import migrate
 import threads
+from postgres import embedded, migrate
 from tests import servers
 from tests.conftest import sql
 from tests.people import SECRET, token_for

@@ -16,14 +16,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-import auth
 import config
-import jwks
 from errors import SettingError, Unauthorized
-from keys import Keys, PublishedKeys
 from tests.people import SECRET, Person, token_for
 from tests.servers import Running
 from tests.signers import ALGORITHMS, ORIGIN, Signer, key_set, ours, segment
+from tokens import jwks, verification
+from tokens.keys import Keys, PublishedKeys
 
 SIGNERS = {algorithm: Signer(algorithm, f"key-{algorithm}") for algorithm in ALGORITHMS}
 EDDSA = SIGNERS["EdDSA"]
@@ -35,15 +34,15 @@ PREVIOUS = "the frontend's secret before the rotation"
 OCT = {"kty": "oct", "kid": "oct", "k": segment(SECRET.encode()), "alg": "HS256"}
 
 
-def verifier(secret: str = SECRET, strict: bool = False) -> auth.Verifier:
+def verifier(secret: str = SECRET, strict: bool = False) -> verification.Verifier:
     """With the keys of all SIGNERS, and a symmetric one among them."""
     published = json.loads(key_set(*SIGNERS.values()))["keys"]
     text = json.dumps({"keys": [OCT, *published]}).encode()
     store = PublishedKeys("http://keys.invalid", fetch=lambda url: jwks.parse(text))
-    return auth.Verifier(Keys(secret.encode(), store), ORIGIN, ORIGIN, strict)
+    return verification.Verifier(Keys(secret.encode(), store), ORIGIN, ORIGIN, strict)
 
 
-def outcomes(tokens: Iterable[str | bytes], checked: auth.Verifier | None = None) -> list[str]:
+def outcomes(tokens: Iterable[str | bytes], checked: verification.Verifier | None = None) -> list[str]:
     """For each token the reason of its refusal, or the user it is accepted for."""
     asked = checked or verifier()
 
@@ -60,7 +59,7 @@ def outcomes(tokens: Iterable[str | bytes], checked: auth.Verifier | None = None
     return asyncio.run(ask())
 
 
-def outcome(token: str | bytes, checked: auth.Verifier | None = None) -> str:
+def outcome(token: str | bytes, checked: verification.Verifier | None = None) -> str:
     return outcomes([token], checked)[0]
 
 
@@ -347,15 +346,15 @@ def test_a_remembered_token_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch
     assert outcome(token, checked) == "token_expired"
     monkeypatch.undo()
     monkeypatch.setattr(checked, "verify", _counting(checked.verify, verified))
-    monkeypatch.setattr(auth, "MEMORY_SECONDS", 0)
+    monkeypatch.setattr(verification, "MEMORY_SECONDS", 0)
     other = EDDSA.token("bob")
     assert outcomes([other] * 3, checked) == ["accepted as bob"] * 3
     assert verified.count(other.encode()) == 3
 
 
 def test_the_memory_holds_few_tokens_and_none_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (auth.MEMORY_ENTRIES, auth.MEMORY_SECONDS) == (4096, 60)
-    monkeypatch.setattr(auth, "MEMORY_ENTRIES", 50)
+    assert (verification.MEMORY_ENTRIES, verification.MEMORY_SECONDS) == (4096, 60)
+    monkeypatch.setattr(verification, "MEMORY_ENTRIES", 50)
     checked = verifier()
     tokens = [token_for(f"user-{number}") for number in range(200)]
     assert len(set(outcomes(tokens, checked))) == 200
@@ -420,14 +419,16 @@ def test_every_setting_that_says_which_tokens_count_arrives(monkeypatch: pytest.
         auth_strict=True,
         better_auth_secret_previous=PREVIOUS,
     )
-    configured = auth.verifier(settings)
+    configured = verification.verifier(settings)
     replaced = hs256(payload={**ours(), "iss": "https://issuer.example", "aud": "todo"}, secret=PREVIOUS.encode())
     assert outcome(replaced, configured) == "accepted as ada"
     published = configured.keys.published
     assert published is not None
     assert (configured.issuer, configured.audience, configured.strict) == ("https://issuer.example", "todo", True)
     assert published.url == "https://keys.example/set.json"
-    plain = auth.verifier(config.load(better_auth_url="https://App.Example.com:443/", better_auth_secret=SECRET))
+    plain = verification.verifier(
+        config.load(better_auth_url="https://App.Example.com:443/", better_auth_secret=SECRET)
+    )
     assert (plain.issuer, plain.audience, plain.strict) == (ORIGIN, ORIGIN, False)
 
 

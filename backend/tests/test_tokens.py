@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-import auth
 import logs
-from auth import MEMORY_ENTRIES, TOKEN_MAX_BYTES, CurrentUser, Verifier
 from errors import Unauthorized
-from keys import Keys
 from tests import servers
 from tests.contract.wire import ask
 from tests.people import SECRET, Person, token_for
+from tokens import verification
+from tokens.keys import Keys
+from tokens.verification import MEMORY_ENTRIES, TOKEN_MAX_BYTES, CurrentUser, Verifier
 
 KEY = SECRET.encode()
 FRONTEND = "http://localhost:3000"
@@ -40,7 +40,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.passed = 0.0
         now = SimpleNamespace(time=lambda: NOW + self.passed, monotonic=lambda: 1000 + self.passed)
-        monkeypatch.setattr(auth, "time", now)
+        monkeypatch.setattr(verification, "time", now)
         monkeypatch.setattr(logs, "time", now)
 
 
@@ -519,7 +519,7 @@ def test_with_more_people_than_places_not_everybody_is_verified_each_time(
     verifications: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5,000 people in turn and 4,096 places, each ten times less."""
-    monkeypatch.setattr(auth, "MEMORY_ENTRIES", 410)
+    monkeypatch.setattr(verification, "MEMORY_ENTRIES", 410)
     by = verifier()
     tokens = [claiming(sub=f"user-{number}") for number in range(500)]
 
@@ -538,7 +538,7 @@ def test_with_more_people_than_places_not_everybody_is_verified_each_time(
 def test_a_token_that_is_verified_again_takes_nobodys_place(
     clock: Clock, verifications: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "MEMORY_ENTRIES", 50)
+    monkeypatch.setattr(verification, "MEMORY_ENTRIES", 50)
     by = verifier()
     tokens = [claiming(sub=f"user-{number}") for number in range(50)]
     for clock.passed in (0, 61, 62):

@@ -5,30 +5,37 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import changes
-import dsn
-import migrate
+import storage
 import tasks
 import trash
 import undo
 from database import OwnerDatabase
+from entities import TASK
 from errors import NotFound, UndoConflict
-from pool import Pool
+from postgres import dsn, migrate
+from postgres.pool import Pool
+from storage import Edit
+from tests.conftest import sql
 from tests.people import Person
 
 Act = Callable[[Person, int], Any]
 
 # --- through the front door ---
+
+
+NOTED = """UPDATE changes SET fields = fields || '{"note": [null, "two"]}' WHERE user_id = $1 AND seq = $2"""
 
 
 def state(person: Person, id: int) -> tuple[str, Any]:
@@ -228,6 +235,16 @@ def test_what_is_not_newer_is_no_conflict(
     assert place == ("live" if acts else "in the trash")
 
 
+def test_fields_of_a_newer_release_are_left_to_it(ada: Person, database_url: str) -> None:
+    """Servers of two releases work side by side: this one may meet fields in the log that it does not know."""
+    id = ada.has("Buy milk")["id"]
+    seq = do(ada, id, put(title="Buy oat milk"))
+    sql(database_url, NOTED, ada.id, seq)
+    [made] = take_back(ada, seq)
+    assert made["fields"] == {"title": ["Buy oat milk", "Buy milk"]}
+    assert ada.get(f"/{id}").json()["data"]["title"] == "Buy milk"
+
+
 def test_a_purge_is_not_undone_nor_is_what_came_before_it(ada: Person) -> None:
     id = ada.has("Buy milk")["id"]
     last = do(ada, id, put(title="Buy oat milk"), put(), complete, delete, restore, delete, purge)
@@ -249,16 +266,42 @@ async def opened(url: str) -> AsyncIterator[Pool]:
     await pool.close()
 
 
-def together(url: str, person: Person, work: Callable[[OwnerDatabase], Any]) -> str:
-    """The group of the changes that `work` made, all of them as this person's."""
+def in_one_call(url: str, person: Person, edits: list[Edit]) -> str:
+    """The group of the changes that these edits made."""
 
-    async def run() -> str:
+    async def run() -> None:
         async with opened(url) as pool:
-            db = OwnerDatabase(pool, person.id)
-            await work(db)
-            return str(db.group_id)
+            outcomes = await OwnerDatabase(pool, person.id).store(*edits)
+            assert {outcome.status for outcome in outcomes} == {"done"}
 
-    return asyncio.run(run())
+    asyncio.run(run())
+    return str(log(person)[-1]["group"])
+
+
+def one_by_one(url: str, person: Person, edits: list[Edit]) -> str:
+    """As before migration 0005: a group's UUID is random, and other changes may lie between those of the group."""
+
+    async def run() -> None:
+        async with opened(url) as pool:
+            for edit in edits:
+                [outcome] = await OwnerDatabase(pool, person.id).store(edit)
+                assert outcome.status == "done"
+
+    before = len(log(person))
+    asyncio.run(run())
+    return grouped(url, person, range(before + 1, len(log(person)) + 1))
+
+
+def grouped(url: str, person: Person, numbers: Iterable[int]) -> str:
+    """These changes, made one group after the fact."""
+    group = str(uuid4())
+    regroup = "UPDATE changes SET group_id = $1 WHERE user_id = $2 AND seq = ANY ($3)"
+    sql(url, regroup, group, person.id, list(numbers))
+    return group
+
+
+Together = Callable[[str, Person, list[Edit]], str]
+both_ways = pytest.mark.parametrize("together", [in_one_call, one_by_one])
 
 
 def take_group_back(person: Person, group: str) -> list[Any]:
@@ -268,31 +311,30 @@ def take_group_back(person: Person, group: str) -> list[Any]:
     return made
 
 
-def test_a_group_is_undone_as_one_change_of_each_task_and_back_again(ada: Person, database_url: str) -> None:
+@both_ways
+def test_a_group_is_undone_as_one_change_of_each_task_and_back_again(
+    together: Together, ada: Person, database_url: str
+) -> None:
     milk, bread = ada.has("Buy milk", "Two litres")["id"], ada.has("Buy bread")["id"]
     before = [state(ada, milk), state(ada, bread)]
-    new: list[int] = []
-
-    async def work(db: OwnerDatabase) -> None:
-        await tasks.update(db, milk, {"title": "Buy oat milk"})
-        await tasks.update(db, milk, {"description": None})
-        await tasks.complete(db, bread)
-        task, _ = await tasks.create(db, "Buy eggs")
-        await tasks.update(db, task["id"], {"title": "Buy ten eggs"})
-        await tasks.delete(db, bread)
-        new.append(task["id"])
-
-    group = together(database_url, ada, work)
-    eggs = new[0]
+    edits = [
+        storage.update(TASK, milk, {"title": "Buy oat milk"}),
+        storage.update(TASK, milk, {"description": None}),
+        storage.toggle(TASK, bread),
+        storage.create(TASK, {"title": "Buy eggs"}),
+        storage.delete(TASK, bread),
+    ]
+    group = together(database_url, ada, edits)
+    eggs = log(ada)[5]["entity_id"]
     after = [state(ada, id) for id in (milk, bread, eggs)]
     made = take_group_back(ada, group)
     assert [(change["seq"], change["entity_id"], change["op"]) for change in made] == [
-        (9, bread, "restore"),
-        (10, eggs, "delete"),
-        (11, milk, "update"),
+        (8, bread, "restore"),
+        (9, eggs, "delete"),
+        (10, milk, "update"),
     ]
     assert len({change["group"] for change in made}) == 1
-    assert made == log(ada)[8:]
+    assert made == log(ada)[7:]
     assert [state(ada, milk), state(ada, bread)] == before
     assert state(ada, eggs)[0] == "in the trash"
     assert take_group_back(ada, group) == []
@@ -302,17 +344,27 @@ def test_a_group_is_undone_as_one_change_of_each_task_and_back_again(ada: Person
     assert take_group_back(ada, made[0]["group"]) == []
 
 
+def test_a_creation_and_its_edits_in_one_group_are_undone_as_a_creation(ada: Person, database_url: str) -> None:
+    eggs = ada.has("Buy eggs")["id"]
+    edits = [storage.update(TASK, eggs, {"title": "Buy ten eggs"}), storage.toggle(TASK, eggs)]
+    one_by_one(database_url, ada, edits)
+    edited = state(ada, eggs)
+    group = grouped(database_url, ada, (1, 2, 3))
+    [made] = take_group_back(ada, group)
+    assert (made["op"], state(ada, eggs)[0]) == ("delete", "in the trash")
+    assert take_group_back(ada, group) == []
+    take_group_back(ada, made["group"])
+    assert state(ada, eggs) == edited
+
+
+@both_ways
 @pytest.mark.parametrize("place", range(3))
 def test_a_group_of_which_one_change_is_in_conflict_is_not_undone_at_all(
-    place: int, ada: Person, database_url: str
+    place: int, together: Together, ada: Person, database_url: str
 ) -> None:
     ids = [ada.has(f"Task {number}")["id"] for number in range(3)]
-
-    async def work(db: OwnerDatabase) -> None:
-        for id in ids:
-            await tasks.update(db, id, {"title": "Changed", "description": "Changed"})
-
-    group = together(database_url, ada, work)
+    edits = [storage.update(TASK, id, {"title": "Changed", "description": "Changed"}) for id in ids]
+    group = together(database_url, ada, edits)
     ada.put(ids[place], {"description": "Newer"})
     seen = everything(ada)
     answer = ada.request("POST", "/v1/undo", json={"group": group})
@@ -327,28 +379,24 @@ def test_a_group_of_which_one_change_is_in_conflict_is_not_undone_at_all(
     assert everything(ada) == seen
 
 
-TWICE: dict[str, list[Callable[[OwnerDatabase, int], Any]]] = {
-    "edited twice": [
-        lambda db, task_id: tasks.update(db, task_id, {"title": "B"}),
-        lambda db, task_id: tasks.update(db, task_id, {"title": "C"}),
+TWICE: dict[str, Callable[[int], list[Edit]]] = {
+    "edited twice": lambda id: [
+        storage.update(TASK, id, {"title": "B"}),
+        storage.update(TASK, id, {"title": "C"}),
     ],
-    "completed and reopened": [tasks.complete, tasks.complete],
-    "deleted and restored": [tasks.delete, tasks.restore],
+    "completed and reopened": lambda id: [storage.toggle(TASK, id), storage.toggle(TASK, id)],
+    "deleted and restored": lambda id: [storage.delete(TASK, id), storage.restore(TASK, id)],
 }
 
 
-@pytest.mark.parametrize("acts", TWICE.values(), ids=TWICE)
+@both_ways
+@pytest.mark.parametrize("edits", TWICE.values(), ids=TWICE)
 def test_a_group_that_changed_a_field_twice_is_undone_and_then_nothing_of_it_is_left(
-    acts: list[Callable[[OwnerDatabase, int], Any]], ada: Person, database_url: str
+    edits: Callable[[int], list[Edit]], together: Together, ada: Person, database_url: str
 ) -> None:
     id = ada.has("A")["id"]
     before = state(ada, id)
-
-    async def work(db: OwnerDatabase) -> None:
-        for act in acts:
-            await act(db, id)
-
-    group = together(database_url, ada, work)
+    group = together(database_url, ada, edits(id))
     take_group_back(ada, group)
     assert state(ada, id) == before
     seen = everything(ada)
@@ -358,13 +406,8 @@ def test_a_group_that_changed_a_field_twice_is_undone_and_then_nothing_of_it_is_
 
 def test_what_somebody_else_wrote_between_two_changes_of_a_group_is_not_lost(ada: Person, database_url: str) -> None:
     id = ada.has("A")["id"]
-
-    async def work(db: OwnerDatabase) -> None:
-        await tasks.update(db, id, {"title": "B", "description": "One"})
-        await asyncio.to_thread(ada.put, id, {"title": "Between"})
-        await tasks.update(db, id, {"title": "C", "description": "Two"})
-
-    group = together(database_url, ada, work)
+    do(ada, id, put(title="B", description="One"), put(title="Between"), put(title="C", description="Two"))
+    group = grouped(database_url, ada, (2, 4))
     seen = everything(ada)
     answer = ada.request("POST", "/v1/undo", json={"group": group})
     assert (answer.status_code, answer.json()["code"]) == (409, "UNDO_CONFLICT")
@@ -372,15 +415,13 @@ def test_what_somebody_else_wrote_between_two_changes_of_a_group_is_not_lost(ada
     assert everything(ada) == seen
 
 
-def test_of_a_group_that_is_undone_in_part_the_rest_is_undone(ada: Person, database_url: str) -> None:
+@both_ways
+def test_of_a_group_that_is_undone_in_part_the_rest_is_undone(
+    together: Together, ada: Person, database_url: str
+) -> None:
     ids = [ada.has(f"Task {number}")["id"] for number in range(3)]
     before = [state(ada, id) for id in ids]
-
-    async def work(db: OwnerDatabase) -> None:
-        for id in ids:
-            await tasks.complete(db, id)
-
-    group = together(database_url, ada, work)
+    group = together(database_url, ada, [storage.toggle(TASK, id) for id in ids])
     take_back(ada, 5)
     assert [change["entity_id"] for change in take_group_back(ada, group)] == [ids[2], ids[0]]
     assert [state(ada, id) for id in ids] == before
@@ -503,7 +544,8 @@ class Model:
 
 
 class Step(NamedTuple):
-    """`at` and `back` choose among the tasks and the changes that there are; `same` goes on with the group before."""
+    """`at` and `back` choose among the tasks and the changes that there are; `same` goes on with the group before, as
+    only groups of before migration 0005 do."""
 
     kind: str
     at: int
@@ -512,7 +554,7 @@ class Step(NamedTuple):
     fields: Fields
 
 
-KINDS = ("create", "update", "toggle", "set", "delete", "restore", "purge", "undo", "undo group")
+KINDS = ("create", "update", "toggle", "set", "delete", "restore", "purge", "several", "undo", "undo group")
 CHANGED = st.fixed_dictionaries(
     {},
     optional={
@@ -523,7 +565,7 @@ CHANGED = st.fixed_dictionaries(
 )
 STEP = st.builds(
     Step,
-    st.sampled_from((*KINDS, "delete", "undo", "undo", "undo group")),
+    st.sampled_from((*KINDS, "delete", "several", "undo", "undo", "undo group", "undo group")),
     st.integers(0, FEW - 1),
     st.integers(0, 9),
     st.booleans(),
@@ -532,17 +574,24 @@ STEP = st.builds(
 
 
 class Call(NamedTuple):
-    """A step, once it is clear which task and which changes it is about."""
+    """A step, once it is clear which tasks and which changes it is about."""
 
     kind: str
-    id: int
+    ids: list[int]
     seq: int
     group: UUID
     fields: Fields
 
+    @property
+    def id(self) -> int:
+        return self.ids[0]
 
-async def ask(db: OwnerDatabase, call: Call) -> Any:
+
+async def ask(db: OwnerDatabase, call: Call, group: UUID) -> Any:
+    """`group` as the database has it."""
     match call.kind:
+        case "several":
+            await db.store(*several(call))
         case "toggle":
             await tasks.complete(db, call.id)
         case "set":
@@ -556,13 +605,41 @@ async def ask(db: OwnerDatabase, call: Call) -> Any:
         case "undo":
             return await undo.change(db, call.seq)
         case "undo group":
-            return await undo.group(db, call.group)
+            return await undo.group(db, group)
         case _:
             await tasks.update(db, call.id, call.fields)
 
 
+def several(call: Call) -> list[Edit]:
+    """In one call of the writer. Those that cannot be done are left out."""
+    first, second, third = call.ids[:3]
+    return [
+        storage.update(TASK, first, call.fields),
+        storage.toggle(TASK, second),
+        storage.delete(TASK, third),
+        storage.update(TASK, first, {"title": "A"}, skips_same=True),
+        storage.restore(TASK, second),
+    ]
+
+
+def imagine_several(model: Model, group: UUID, call: Call) -> None:
+    first, second, third = call.ids[:3]
+    acts: list[Callable[[], None]] = [
+        lambda: model.update(group, first, call.fields),
+        lambda: model.toggle(group, second),
+        lambda: model.delete(group, third),
+        lambda: model.update(group, first, {"title": "A"}, skips_same=True),
+        lambda: model.restore(group, second),
+    ]
+    for act in acts:
+        with suppress(NotFound):
+            act()
+
+
 def imagine(model: Model, group: UUID, call: Call) -> None:
     match call.kind:
+        case "several":
+            imagine_several(model, group, call)
         case "toggle":
             model.toggle(group, call.id)
         case "set":
@@ -584,50 +661,58 @@ def imagine(model: Model, group: UUID, call: Call) -> None:
 class Pair:
     """The model and the database, side by side: each step is done in both."""
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool, superuser: asyncpg.Connection) -> None:
+        self.superuser = superuser
         self.owner = f"eve-{uuid4().hex}"
         self.model = Model()
         self.ids: list[int] = []
         self.db = OwnerDatabase(pool, self.owner)
+        self.groups: dict[UUID, UUID] = {}  # of the model: in the database
 
     async def take(self, step: Step) -> str:
         """What came of it."""
-        if not step.same or not self.model.log:
-            self.db = OwnerDatabase(self.pool, self.owner)
-            self.db.group_id = uuid4()
+        before = len(self.model.log)
+        goes_on = step.same and before > 0
+        self.group = self.model.log[-1].group if goes_on else uuid4()
         if not self.ids or (step.kind == "create" and len(self.ids) < FEW):
             came = await self._create(step.fields)
         else:
             came = await self._act(step)
+        if len(self.model.log) > before:
+            await self._name_group(before, goes_on)
         assert await self._stored() == self._modelled(), step
         return f"{step.kind}: {came}"
 
-    @property
-    def _group(self) -> UUID:
-        assert self.db.group_id
-        return self.db.group_id
+    async def _name_group(self, before: int, goes_on: bool) -> None:
+        made = await changes.since(self.db, before, 500)
+        [group] = {UUID(change["group"]) for change in made}  # one step, one group
+        if goes_on:
+            older, group = self.groups[self.group], uuid4()
+            regroup = "UPDATE changes SET group_id = $1 WHERE user_id = $2 AND (group_id = $3 OR seq > $4)"
+            await self.superuser.execute(regroup, group, self.owner, older, before)
+        self.groups[self.group] = group
 
     async def _create(self, fields: Fields) -> str:
         known = {"title": fields.get("title", "A"), "description": fields.get("description")}
-        task, _ = await tasks.create(self.db, **known)
+        task, _ = await tasks.create(self.db, known)
         self.ids.append(task["id"])
-        self.model.create(self._group, task["id"], **known, completed=False, uid=task["uid"])
+        self.model.create(self.group, task["id"], **known, completed=False, uid=task["uid"])
         return "done"
 
     async def _act(self, step: Step) -> str:
         """Both do it, or both refuse it in the same way."""
         done = self.model.log[-1 - step.back % len(self.model.log)]
         seq = done.seq if step.back else done.seq + 1  # which is not there
-        call = Call(step.kind, self.ids[step.at % len(self.ids)], seq, done.group, step.fields)
+        ids = [self.ids[(step.at + number) % len(self.ids)] for number in range(3)]
+        call = Call(step.kind, ids, seq, done.group, step.fields)
         before = len(self.model.log)
         expected, got, answer = None, None, None
         try:
-            imagine(self.model, self._group, call)
+            imagine(self.model, self.group, call)
         except (NotFound, UndoConflict) as error:
             expected = about(error)
         try:
-            answer = await ask(self.db, call)
+            answer = await ask(self.db, call, self.groups[call.group])
         except (NotFound, UndoConflict) as error:
             got = about(error)
         assert got == expected, call
@@ -642,10 +727,11 @@ class Pair:
         stored = await changes.since(self.db, 0, 500)
         numbers = {text_of(change["at"]): change["seq"] for change in stored}
         numbers_of_times = {change["at"]: change["seq"] for change in stored}
+        groups = {group: known for known, group in self.groups.items()}
         log = [
             Done(
                 change["seq"],
-                UUID(change["group"]),
+                groups[UUID(change["group"])],
                 change["entity_id"],
                 change["op"],
                 {
@@ -684,23 +770,26 @@ def text_of(at: datetime) -> str:
 def test_whatever_is_done_the_model_and_the_database_agree(database_url: str) -> None:
     came: Counter[str] = Counter()
 
-    async def take_all(pool: Pool, steps: list[Step]) -> None:
-        pair = Pair(pool)
+    async def take_all(pool: Pool, superuser: asyncpg.Connection, steps: list[Step]) -> None:
+        pair = Pair(pool, superuser)
         came.update([await pair.take(step) for step in steps])
 
     with asyncio.Runner() as runner:
         runner.run(migrate.upgrade(dsn.parse(database_url)))
         pool = Pool(dsn.parse(database_url), migrate.ROLE)
+        superuser = runner.run(asyncpg.connect(database_url))
 
         @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
         @given(st.lists(STEP, min_size=8, max_size=24))
         def agree(steps: list[Step]) -> None:
-            runner.run(take_all(pool, steps))
+            runner.run(take_all(pool, superuser, steps))
 
         agree()
+        runner.run(superuser.close())
         runner.run(pool.close())
 
     rare = [f"{kind}: {what}" for kind in ("undo", "undo group") for what in ("0 done", "1 done", "conflict in 0")]
     rare += ["undo: conflict in 1", "undo: conflict in 2", "undo group: 2 done", "undo group: conflict in 1"]
     rare += ["undo: absent", "purge: 1 done", "restore: 1 done", "restore: absent", "set: 0 done"]
+    rare += ["several: 0 done", "several: 1 done", "several: 2 done"]
     assert [what for what in rare if not came[what]] == []  # it was not idle

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from embedded import cluster, identity, wire
+from postgres.embedded import cluster, identity, wire
 from tests.servers import free_port
 
 LOGIN = "neon_owner"  # as Neon's console makes them: BYPASSRLS, no superuser

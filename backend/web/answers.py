@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from call import Call
 from errors import ApiError, PreconditionFailed
-from idempotency import Kept
+from idempotency import StoredAnswer
 from strict_json import dumps
 from web.bodies import Disconnected
 from web.fields import task_tag
@@ -25,13 +26,14 @@ REVALIDATE = (b"cache-control", b"private, no-cache")  # keep it, and ask each t
 
 
 class Answer:
-    """A complete response: an ASGI application that sends it."""
+    """A complete response: an ASGI application that sends it. `shows` has the ids of the objects in it."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "shows", "status")
 
     def __init__(self, status: int, body: bytes, content_type: bytes = JSON, headers: Headers | None = None) -> None:
         self.status = status
         self.body = body
+        self.shows: Collection[int] = ()
         self.headers: Headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
         if headers:
             self.headers += headers
@@ -75,6 +77,43 @@ class Streamed:
 
     async def _begin(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+
+
+class Stream:
+    """An answer that stays open, such as server-sent events: it ends when its client leaves or the server stops.
+
+    Either is noticed at once, also while there is nothing to send; the reading of the next chunk is then cancelled.
+    """
+
+    __slots__ = ("chunks", "headers", "stopping")
+
+    def __init__(self, chunks: AsyncIterator[bytes], content_type: bytes, stopping: asyncio.Event) -> None:
+        self.chunks = chunks
+        self.stopping = stopping
+        self.headers: Headers = [(b"content-type", content_type)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        if scope["method"] != "HEAD":
+            async for chunk in _until(self.chunks, _left(receive), self.stopping.wait()):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body"})
+
+
+async def _until(chunks: AsyncIterator[bytes], *ends: Coroutine[Any, Any, Any]) -> AsyncIterator[bytes]:
+    """The chunks until one of `ends` has come."""
+    ending = [asyncio.create_task(end) for end in ends]
+    following: asyncio.Future[bytes | None] | None = None
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(chunks, None))
+            await asyncio.wait([following, *ending], return_when=asyncio.FIRST_COMPLETED)
+            if any(end.done() for end in ending) or (chunk := following.result()) is None:
+                return
+            yield chunk
+    finally:
+        for task in [*ending, *([following] if following else [])]:
+            task.cancel()
 
 
 async def _while_there(chunks: AsyncIterator[bytes], receive: Receive) -> AsyncIterator[bytes]:
@@ -131,11 +170,20 @@ def _taken(rows: list[Any]) -> bytes:
     return text
 
 
-def one(task: Mapping[str, Any], message: str, status: int = 200) -> Answer:
-    return answer(task, message, task_tag(task), status)
+def task_answer(task: Mapping[str, Any], message: str, status: int = 200) -> Answer:
+    reply = answer(task, message, task_tag(task), status)
+    reply.shows = (task["id"],)
+    return reply
 
 
-def at(location: str, reply: Answer) -> Answer:
+def log_entries(made: list[dict[str, Any]], message: str) -> Answer:
+    """Changes, as the change log has them."""
+    reply = answer(made, message)
+    reply.shows = {change["entity_id"] for change in made}
+    return reply
+
+
+def with_location(location: str, reply: Answer) -> Answer:
     """`reply`, saying where what it carries is found."""
     reply.headers.append((b"location", location.encode()))
     return reply
@@ -152,14 +200,15 @@ def unchanged(tag: bytes) -> Answer:
     return not_modified(*_validators(tag))
 
 
-def keep(reply: Answer) -> Kept:
-    return Kept(reply.status, {name.decode(): value.decode() for name, value in reply.headers}, reply.body)
+def stored_answer(reply: Answer) -> StoredAnswer:
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    return StoredAnswer(reply.status, headers, reply.body, reply.shows)
 
 
-def replay(kept: Kept, again: bool) -> Answer:
+def replay(stored: StoredAnswer, again: bool) -> Answer:
     """The answer that is kept of a write, sent for the first time or `again`."""
-    reply = Answer(kept.status, kept.body)
-    reply.headers = [(name.encode(), value.encode()) for name, value in kept.headers.items()]
+    reply = Answer(stored.status, stored.body)
+    reply.headers = [(name.encode(), value.encode()) for name, value in stored.headers.items()]
     if again:
         reply.headers.append((b"idempotency-replayed", b"true"))
     return reply
@@ -174,11 +223,11 @@ def accepts(header: bytes, name: bytes) -> bool:
     return False
 
 
-def failure(error: ApiError, accept: bytes = b"") -> Answer:
+def refusal(error: ApiError, call: Call) -> Answer:
     """The error as JSON, or as RFC 9457 where the Accept header asks for it."""
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()]
     if isinstance(error, PreconditionFailed) and error.current:
         headers += _validators(task_tag(error.current))
-    if accepts(accept, PROBLEM_JSON):
+    if accepts(call.fields.get(b"accept", b""), PROBLEM_JSON):
         return Answer(error.status, dumps(error.problem_details()), PROBLEM_JSON, headers)
     return Answer(error.status, dumps(error.body()), JSON, headers)

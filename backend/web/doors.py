@@ -10,19 +10,20 @@ from urllib.parse import parse_qsl
 from fastapi import Depends, Header, Path, params
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError, WithJsonSchema
-from starlette.requests import HTTPConnection
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 import idempotency
-from auth import get_current_user, verify_user_access
+from call import Call
 from database import OwnerDatabase, get_database, get_db
-from errors import Invalid, Problem
-from pool import Transaction
+from errors import ApiError, Invalid, Problem
+from idempotency import StoredAnswer
+from postgres.pool import Transaction
 from schemas import Body
-from tasks import Versions
+from storage import Versions
 from web import bodies, fields, paths
-from web.answers import Answer, Streamed, keep, replay
+from web.admission import bearer, everybody
+from web.answers import Answer, Streamed, refusal, replay, stored_answer
 from web.cursors import Cursors, get_cursors
 
 
@@ -39,7 +40,7 @@ class Field(NamedTuple):
 # What an endpoint may ask for, beside one `schemas.Body` and one model in `Annotated[…, Query()]`. A door calls the
 # function in Depends with the request, after the request was let in.
 Db = Annotated[OwnerDatabase, Depends(get_db)]
-Pages = Annotated[Cursors, Depends(get_cursors)]
+PageCursors = Annotated[Cursors, Depends(get_cursors)]
 TaskId = Annotated[int, Path(ge=1, le=2**63 - 1, description="A canonical decimal integer")]
 Seq = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of a change")]
 IfMatch = Annotated[
@@ -58,8 +59,21 @@ IfNoneMatch = Annotated[
 # Of every write, whatever its endpoint.
 IDEMPOTENCY_KEY = Field(b"idempotency-key", lambda lines, _: fields.idempotency_key(lines))
 
+PATH_VALUES: dict[Any, Callable[[str], Any]] = {int: paths.number, str: str}  # by the type that an endpoint declares
+
 Endpoint = Callable[..., Awaitable[Answer | Streamed]]
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class Dialect(NamedTuple):
+    """What is spoken through a door: how a body is read, and how a refusal is said."""
+
+    check_media_type: Callable[[dict[bytes, bytes]], None]  # of the header fields; raises UnsupportedMediaType
+    parse: Callable[[bytes], dict[str, Any]]  # raises Invalid
+    refusal: Callable[[ApiError, Call], Answer]
+
+
+JSON_DIALECT = Dialect(bodies.check_media_type, bodies.parse_object, refusal)
 
 
 class Door(APIRoute):
@@ -68,9 +82,13 @@ class Door(APIRoute):
     That order is: size, 401, 403, 429, 415, 400, then the endpoint. FastAPI's own handler reads and parses the body
     before it asks who sends it, and costs more than the query (docs/decisions/0003-doors.md). An endpoint declares
     what it needs in its signature, as FastAPI wants it, and is given that.
+
+    Who may come in, what is spoken, and how much may be brought are arguments, which `door` takes.
     """
 
-    public = False
+    admission: Callable[[Call, Door], Awaitable[None]] = staticmethod(bearer)
+    dialect = JSON_DIALECT
+    limit_bytes = bodies.LIMIT_BYTES
 
     def __init__(self, path: str, endpoint: Endpoint, **documented: Any) -> None:
         super().__init__(path, endpoint, **documented)
@@ -80,11 +98,16 @@ class Door(APIRoute):
         segments = [part for part in path.split("/") if part]
         self.template = tuple(None if part.startswith("{") else part for part in segments)
         self.owner_at = segments.index("{user_id}") if "{user_id}" in segments else None
-        self.numbers = [(part[1:-1], place) for place, part in enumerate(segments) if part in ("{task_id}", "{seq}")]
         self.needs = Needs.of(endpoint)
+        self.values = [
+            (name, segments.index(f"{{{name}}}"), parse)
+            for name, parse in self.needs.values
+            if f"{{{name}}}" in segments
+        ]
+        self.public = self.admission is everybody
         self.writes = not self.public and "GET" not in methods
         self.takes_body = self.writes and "DELETE" not in methods
-        self.reads = self.writes or bool(self.numbers or self.needs.query or self.needs.fields)
+        self.reads = self.writes or bool(self.values or self.needs.query or self.needs.fields)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Never: only the front opens doors, and it goes by the raw path."""
@@ -97,87 +120,86 @@ class Door(APIRoute):
                 return False
         return True
 
-    async def open(self, scope: Scope, path: tuple[str, ...], receive: Receive, send: Send) -> None:
+    async def open(self, call: Call, receive: Receive, send: Send) -> None:
         arguments: dict[str, Any] = {}
-        request = HTTPConnection(scope)
-        if not self.public:
-            await self._admit(request, path)
-        retry = await self._read(scope, path, receive, arguments) if self.reads else None
-        reply = await (self._run_once(request, arguments, retry) if retry else self._run(request, arguments))
-        await reply(scope, receive, send)
+        await self.admission(call, self)
+        retry = await self._read(call, receive, arguments) if self.reads else None
+        reply = await (self._run_once(call, arguments, retry) if retry else self._run(call, arguments))
+        await reply(call.scope, receive, send)
 
-    async def _run(self, request: HTTPConnection, arguments: dict[str, Any]) -> Answer | Streamed:
+    async def _run(self, call: Call, arguments: dict[str, Any]) -> Answer | Streamed:
         for name, provide in self.needs.provided:
-            arguments[name] = provide(request)
+            arguments[name] = provide(call)
         return await self.run(**arguments)
 
-    async def _run_once(self, request: HTTPConnection, arguments: dict[str, Any], retry: Retry) -> Answer:
+    async def _run_once(self, call: Call, arguments: dict[str, Any], retry: Retry) -> Answer:
         """With an `Idempotency-Key`: the endpoint runs in the transaction that keeps its answer."""
 
-        async def run(transaction: Transaction) -> idempotency.Kept:
-            request.scope["transaction"] = transaction
-            reply = await self._run(request, arguments)
+        async def run(transaction: Transaction) -> StoredAnswer:
+            call.transaction = transaction
+            reply = await self._run(call, arguments)
             assert isinstance(reply, Answer)  # only reads are streamed
-            return keep(reply)
+            return stored_answer(reply)
 
-        pool, user_id = get_database(request).pool, request.scope["user_id"]
-        kept, again = await idempotency.once(pool, user_id, retry.key, retry.fingerprint, run)
-        return replay(kept, again)
+        pool = get_database(call).pool
+        stored, again = await idempotency.once(pool, call.user_id, retry.key, retry.fingerprint, run)
+        return replay(stored, again)
 
-    async def _admit(self, request: HTTPConnection, path: tuple[str, ...]) -> None:
-        user = await get_current_user(request)
-        request.scope["user_id"] = user["id"]
-        if self.owner_at is not None:
-            verify_user_access(path[self.owner_at], user)
-        limiter = request.scope["state"]["limiter"]
-        if limiter is not None:
-            limiter.take(user["id"])
-
-    async def _read(
-        self, scope: Scope, path: tuple[str, ...], receive: Receive, arguments: dict[str, Any]
-    ) -> Retry | None:
+    async def _read(self, call: Call, receive: Receive, arguments: dict[str, Any]) -> Retry | None:
         """Fill in what the caller brings. All that is wrong with it is said at once: path, query, header, then body."""
         needs = self.needs
         problems: list[Problem] = []
         sent = b""
         if self.takes_body:
-            sent = await bodies.read(receive)
+            sent = await bodies.read(receive, self.limit_bytes)
             if sent and needs.body:
-                bodies.check_media_type(scope["headers_by_name"])
-        for name, place in self.numbers:
-            arguments[name] = paths.number(path[place])
+                self.dialect.check_media_type(call.fields)
+        for name, place, parse in self.values:
+            arguments[name] = parse(call.path[place])
             if arguments[name] is None:
                 problems.append(Problem(name, f"{name.capitalize().replace('_', ' ')} must be an integer"))
         if needs.query and needs.query_model:
-            arguments[needs.query] = _model(needs.query_model, _parameters(scope["query_string"]), problems)
+            arguments[needs.query] = _model(needs.query_model, _parameters(call.scope["query_string"]), problems)
         for name, field in needs.fields:
-            arguments[name] = _field(scope, field, problems)
-        key = _field(scope, IDEMPOTENCY_KEY, problems) if self.writes else None
-        _refuse_misplaced_condition(scope, self.writes, problems)
+            arguments[name] = _field(call, field, problems)
+        key = _field(call, IDEMPOTENCY_KEY, problems) if self.writes else None
+        _refuse_misplaced_condition(call, self.writes, problems)
         if needs.body and needs.body_model:
             absent = needs.body_optional and bodies.is_none(sent)
-            arguments[needs.body] = None if absent else _body(needs.body_model, sent, problems)
+            arguments[needs.body] = None if absent else self._body(needs.body_model, sent, problems)
         if problems:
             raise Invalid(problems)
-        return Retry(key, idempotency.fingerprint(scope["method"], path, sent)) if key else None
+        return Retry(key, idempotency.fingerprint(call.method, call.path, sent)) if key else None
+
+    def _body(self, model: type[Model], sent: bytes, problems: list[Problem]) -> Model | None:
+        try:
+            return _model(model, self.dialect.parse(sent), problems)
+        except Invalid as invalid:
+            problems += invalid.problems
+            return None
 
 
-class PublicDoor(Door):
-    """A door that asks nobody for a token."""
-
-    public = True
+def door(
+    admission: Callable[[Call, Door], Awaitable[None]] = bearer,
+    dialect: Dialect = JSON_DIALECT,
+    limit_bytes: int = bodies.LIMIT_BYTES,
+) -> type[Door]:
+    """A kind of door, as an APIRouter's `route_class`."""
+    arguments = {"admission": staticmethod(admission), "dialect": dialect, "limit_bytes": limit_bytes}
+    return type("Door", (Door,), arguments)
 
 
 class Needs(NamedTuple):
     """What an endpoint's signature asks for: the names of its parameters, and the models of what it parses."""
 
-    provided: tuple[tuple[str, Callable[[HTTPConnection], Any]], ...]
+    provided: tuple[tuple[str, Callable[[Call], Any]], ...]
     query: str | None
     query_model: type[BaseModel] | None
     body: str | None
     body_model: type[Body] | None
     body_optional: bool
     fields: tuple[tuple[str, Field], ...]
+    values: tuple[tuple[str, Callable[[str], Any]], ...]  # of the path: how each is parsed; None is no such value
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Needs:
@@ -201,6 +223,12 @@ class Needs(NamedTuple):
                 for name, note in noted.items()
                 for mark in getattr(note, "__metadata__", ())
                 if isinstance(mark, Field)
+            ),
+            values=tuple(
+                (name, PATH_VALUES[get_args(note)[0]])
+                for name, note in noted.items()
+                for mark in getattr(note, "__metadata__", ())
+                if isinstance(mark, params.Path)
             ),
         )
 
@@ -236,28 +264,20 @@ def _parameters(query_string: bytes) -> dict[str, Any]:
     return values
 
 
-def _field(scope: Scope, field: Field, problems: list[Problem]) -> Any:
+def _field(call: Call, field: Field, problems: list[Problem]) -> Any:
     try:
-        return field.parse(fields.values(scope, field.name), scope.get("user_id", ""))
+        return field.parse(call.lines(field.name), call.user_id)
     except ValueError as error:
         problems.append(Problem(field.name.decode().title(), str(error)))
         return None
 
 
-def _refuse_misplaced_condition(scope: Scope, writes: bool, problems: list[Problem]) -> None:
+def _refuse_misplaced_condition(call: Call, writes: bool, problems: list[Problem]) -> None:
     """A condition that a door does not check must not be passed over: who sent it counts on it."""
-    if writes and b"if-none-match" in scope["headers_by_name"]:
+    if writes and b"if-none-match" in call.fields:
         problems.append(Problem("If-None-Match", "If-None-Match is for reading; guard a write with If-Match"))
-    elif not writes and b"if-match" in scope["headers_by_name"]:
+    elif not writes and b"if-match" in call.fields:
         problems.append(Problem("If-Match", "If-Match is for writing; ask with If-None-Match for what is new"))
-
-
-def _body(model: type[Model], sent: bytes, problems: list[Problem]) -> Model | None:
-    try:
-        return _model(model, bodies.parse_object(sent), problems)
-    except Invalid as invalid:
-        problems += invalid.problems
-        return None
 
 
 def _model(model: type[Model], values: dict[str, Any], problems: list[Problem]) -> Model | None:

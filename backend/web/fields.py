@@ -10,9 +10,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
-from starlette.types import Scope
-
-from tasks import Versions
+from storage import Versions
 
 KEY_MAX = 255
 
@@ -31,13 +29,6 @@ ENTITY_TAGS_SCHEMA = {
     "anyOf": [{"type": "string", "enum": ["*"]}, {"type": "string", "pattern": f"^{_TAGS.pattern.decode()}$"}]
 }
 KEY_PATTERN = rf'^([!#-~][!-~]{{0,{KEY_MAX - 1}}}|"([!#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}")$'
-
-
-def values(scope: Scope, name: bytes) -> list[bytes]:
-    """Every line of the field `name`; most requests have none."""
-    if name not in scope["headers_by_name"]:
-        return []
-    return [value for other, value in scope["headers"] if other == name]
 
 
 def entity_tag(owner: str, number: int, at: datetime) -> bytes:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from random import getrandbits
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from call import Call
 from errors import ApiError, MethodNotAllowed, ServerError, SettingError
 from web import bodies
-from web.answers import Answer, failure
+from web.access_log import AccessLog
+from web.answers import Answer, refusal
 from web.doors import Door
 from web.origins import Origins
 from web.paths import segments
@@ -24,8 +26,6 @@ PREFLIGHT_MAX_AGE_SECONDS = 600
 NO_STORE = (b"cache-control", b"no-store")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~ \t,-]{1,1024}")
-
-AccessLog = Callable[[Scope, str, int, float], None]
 
 
 class Front:
@@ -49,19 +49,19 @@ class Front:
             await self.app(scope, receive, _in_one_line(send))
             return
         began = time.perf_counter()
-        headers = scope["headers_by_name"] = dict(scope["headers"])
-        request_id = headers.get(b"x-request-id", b"")
+        call = Call(scope)
+        request_id = call.fields.get(b"x-request-id", b"")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = b"%016x" % getrandbits(64)  # to find a line in the log, and no secret
-        scope["request_id"] = request_id.decode()
+        call.request_id = request_id.decode()
         common = [
             (b"x-request-id", request_id),
             (b"x-content-type-options", b"nosniff"),
             (b"vary", b"Origin"),
         ]
-        origin = headers.get(b"origin")
+        origin = call.fields.get(b"origin")
         if origin is not None:
-            common += self.origins.fields_for(origin, headers)
+            common += self.origins.fields_for(origin, call.fields)
         status = 0
 
         async def send_all(message: Message) -> None:
@@ -75,50 +75,52 @@ class Front:
             await send(message)
 
         try:
-            await self._handle(scope, receive, send_all, origin)
+            await self._handle(call, receive, send_all, origin)
         except bodies.Disconnected:
             pass
         except Exception as error:
             if not isinstance(error, ApiError):
-                log.exception("request %s failed", scope["request_id"])
+                log.exception("request %s failed", call.request_id)
                 error = ServerError()
             if status:  # an answer has begun; it gets no end, so the server cuts the connection
                 status = error.status
             else:
-                await failure(error, headers.get(b"accept", b""))(scope, receive, send_all)
+                say = call.door.dialect.refusal if call.door else refusal
+                await say(error, call)(scope, receive, send_all)
         finally:
             if self.access is not None:
-                self.access(scope, scope["request_id"], status, time.perf_counter() - began)
+                self.access(call, status, time.perf_counter() - began)
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send, origin: bytes | None) -> None:
-        method = scope["method"]
-        if method == "OPTIONS" and scope["path"] == "*":  # the server as a whole: RFC 9110 section 9.3.7
+    async def _handle(self, call: Call, receive: Receive, send: Send, origin: bytes | None) -> None:
+        if call.method == "OPTIONS" and call.scope["path"] == "*":  # the server as a whole: RFC 9110 section 9.3.7
             raise MethodNotAllowed(METHODS)
-        path = segments(scope)
-        preflight = method == "OPTIONS" and b"access-control-request-method" in scope["headers_by_name"]
+        call.path = segments(call.scope)
+        passed: list[Door] = []  # on this path, for other methods
+        for door in self.doors.get(len(call.path), ()):
+            if not door.leads_to(call.path):
+                continue
+            call.door = door
+            if call.method in door.answers:
+                bodies.check_declared_length(call.fields, door.limit_bytes)
+                await door.open(call, receive, send)
+                return
+            passed.append(door)
+        preflight = call.method == "OPTIONS" and b"access-control-request-method" in call.fields
         if not preflight:
-            bodies.check_declared_length(scope["headers_by_name"])
-        allow: list[str] = []
-        for door in self.doors.get(len(path), ()):
-            if door.leads_to(path):
-                scope["route"] = door  # for the log, which shows templates, not paths
-                if method in door.answers:
-                    await door.open(scope, path, receive, send)
-                    return
-                allow += door.answers
+            bodies.check_declared_length(call.fields)
         if preflight and origin is not None:
-            await self._preflight(scope, origin)(scope, receive, send)
+            await self._preflight(call, origin)(call.scope, receive, send)
             return
-        if allow:
-            raise MethodNotAllowed([name for name in METHODS if name in allow])
-        await self.app(scope, receive, send)
+        if passed:
+            raise MethodNotAllowed([name for name in METHODS if any(name in door.answers for door in passed)])
+        await self.app(call.scope, receive, send)
 
-    def _preflight(self, scope: Scope, origin: bytes) -> Answer:
+    def _preflight(self, call: Call, origin: bytes) -> Answer:
         """204 with what is allowed. Another origin gets no permission, and so its browser refuses."""
         reply = Answer(204, b"")
         reply.headers = []
         if origin in self.origins:
-            asked = scope["headers_by_name"].get(b"access-control-request-headers", b"")
+            asked = call.fields.get(b"access-control-request-headers", b"")
             reply.headers = [
                 (b"access-control-allow-methods", ", ".join(METHODS).encode()),
                 (b"access-control-allow-headers", asked if _FIELD_NAMES.fullmatch(asked) else b"Authorization"),

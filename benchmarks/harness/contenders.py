@@ -24,8 +24,8 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 BACKEND = BENCHMARKS.parent / "backend"
 BASELINE = BENCHMARKS / "baseline"
 sys.path[:0] = [str(BACKEND), str(BENCHMARKS)]
-import embedded  # noqa: E402  (the flat source root is beside this folder)
-from embedded import cluster  # noqa: E402
+from postgres import embedded  # noqa: E402  (the flat source root is beside this folder)
+from postgres.embedded import cluster  # noqa: E402
 
 import floor as floor_app  # noqa: E402
 

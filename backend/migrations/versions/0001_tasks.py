@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrate import ROLE
 from migrations.isolation import create_role, isolate
+from postgres.migrate import ROLE
 
 revision = "0001"
 down_revision = None

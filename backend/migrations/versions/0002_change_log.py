@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from migrate import RETENTION_ROLE
 from migrations.isolation import create_role, expire, isolate
+from postgres.migrate import RETENTION_ROLE
 
 revision = "0002"
 down_revision = "0001"

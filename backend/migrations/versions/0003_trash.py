@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrate import ROLE
 from migrations.isolation import expire, if_there_is
+from postgres.migrate import ROLE
 
 revision = "0003"
 down_revision = "0002"

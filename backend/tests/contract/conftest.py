@@ -10,11 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-import dsn
-import embedded
 import idempotency
 from errors import IdempotencyInProgress
-from pool import Pool, Transaction
+from postgres import dsn, embedded
+from postgres.pool import Pool, Transaction
 from tests import servers
 from tests.conftest import sql
 from tests.people import Person
@@ -86,7 +85,7 @@ def at_work(url: str, user_id: str, key: str) -> Iterator[None]:
     """Meanwhile a write of this user's with this key runs on another server, that of `url`'s database; it fails."""
     began, over = threading.Event(), threading.Event()
 
-    async def work(_: Transaction) -> idempotency.Kept:
+    async def work(_: Transaction) -> idempotency.StoredAnswer:
         began.set()
         await asyncio.to_thread(over.wait)
         raise IdempotencyInProgress

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-import pool
 import tasks
+from postgres import pool
 from tests import servers
 from tests.conftest import sql
 from tests.contract.wire import Reply, ask, number

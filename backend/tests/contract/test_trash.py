@@ -11,13 +11,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-import migrate
 import retention
+import storage
+from entities import TASK
+from postgres import migrate
 from tests.conftest import sql
 from tests.contract.wire import JSON, ORIGIN, Reply, ask, moment, number, stream, tag
 from tests.expiry import remove_expired
 from tests.people import Person
-from trash import LATEST, PURGE
 from web.bodies import LIMIT_BYTES
 
 Meet = Callable[[str], Person]
@@ -552,7 +553,10 @@ def test_a_purge_reads_only_what_is_about_its_task(person: Meet, database_url: s
     async def rows_read() -> dict[str, int]:
         session = await asyncpg.connect(database_url, server_settings={"role": migrate.ROLE})
         async with session.transaction():
-            await session.fetch(PURGE, dora.id, "user", dora.id, uuid4(), task["id"], None, LATEST.created_at)
+            edits = storage.to_json([storage.purge(TASK, task["id"])])
+            values = (dora.id, "user", dora.id, storage.new_group(), edits, False, True)
+            [[outcome, _]] = await session.fetch(storage.CALL, *values)
+            assert outcome == "done"
             counted = await session.fetch(ROWS_READ, ["changes", "idempotency_keys"])
         await session.close()
         return dict(counted)

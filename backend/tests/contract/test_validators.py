@@ -342,14 +342,3 @@ def test_since_of_a_lost_time_line_is_410_and_says_what_to_do(restored: Restored
 
 
 # --- servers of two versions on one database ---
-
-
-@pytest.mark.parametrize(("versions", "applied"), [("{1}", True), ("{7,1}", True), ("{7}", False), ("{}", False)])
-def test_a_server_from_before_that_sends_versions_alone_goes_on_working(
-    dora: Person, database_url: str, versions: str, applied: bool
-) -> None:
-    task = dora.has("Buy milk")
-    update = "update_task($1, 'user', $1, gen_random_uuid(), $2, $3::text::bigint[], '{}'::jsonb, false)"
-    assert [
-        row["applied"] for row in sql(database_url, f"SELECT applied FROM {update}", dora.id, task["id"], versions)
-    ] == [applied]

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from embedded.error import EmbeddedError
+from postgres.embedded.error import EmbeddedError
 
 if sys.platform != "win32":
     import fcntl
 
-    from embedded import binaries, cluster, identity, wire
+    from postgres.embedded import binaries, cluster, identity, wire
 
 __all__ = ["EmbeddedError", "Server", "start"]
 

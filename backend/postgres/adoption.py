@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from errors import Unfit
-from schemas import TITLE_MAX, TaskCreate
-from sessions import Session
+from postgres.sessions import Session
+from rules import TITLE_MAX
+from schemas import TaskCreate
 
 VERSION = "0001"  # the first of ours, which has the same columns
 NAMES = ("tasks", "task")  # the second is SQLModel's own for a class Task

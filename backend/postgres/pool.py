@@ -12,10 +12,10 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-from dsn import Address
 from errors import Unavailable
-from outages import unavailable
-from sessions import ANSWER_SECONDS, BETWEEN_STATEMENTS, Session, Terms, close, connect
+from postgres.dsn import Address
+from postgres.outages import unavailable
+from postgres.sessions import ANSWER_SECONDS, BETWEEN_STATEMENTS, Session, Terms, close, connect
 
 log = logging.getLogger("todo.database")
 
@@ -76,6 +76,10 @@ class Transaction:
 
     write = read
 
+    async def lock(self, owner: str) -> None:
+        """Let no other transaction write what is `owner`'s until this one ends."""
+        await self._session.execute(_lock(owner), timeout=ANSWER_SECONDS)
+
 
 class Pool:
     """Runs statements as the restricted role: one, in a transaction of its own, or several in one transaction.
@@ -115,10 +119,12 @@ class Pool:
         """The rows of a statement that changes something, committed. Sent again only after a rollback."""
         return await self._attempt(lambda session: self._one(session, sql, arguments, seconds), again_if_cut=False)
 
-    async def transaction(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+    async def transaction(
+        self, work: Callable[[Transaction], Awaitable[Result]], locked_for: str | None = None
+    ) -> Result:
         """What `work` returns, committed with all that it wrote; nothing is where it raises. Run again only after a
-        rollback, from its beginning."""
-        return await self._attempt(lambda session: self._together(session, work), again_if_cut=False)
+        rollback, from its beginning. `locked_for`: under that user's lock, in the same round trip as the BEGIN."""
+        return await self._attempt(lambda session: self._together(session, work, locked_for), again_if_cut=False)
 
     def turn(self, owner: str) -> Turn:
         """Few of one user's writes at a time. The others wait here: in the database each would hold a session, and all
@@ -163,9 +169,12 @@ class Pool:
             return await self._together(session, lambda begun: begun.read(sql, *arguments, seconds=seconds))
         return await Transaction(session, prepares=True).read(sql, *arguments, seconds=seconds)
 
-    async def _together(self, session: Session, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+    async def _together(
+        self, session: Session, work: Callable[[Transaction], Awaitable[Result]], locked_for: str | None = None
+    ) -> Result:
         try:
-            await session.execute(session.begin, timeout=ANSWER_SECONDS)
+            begin = session.begin if locked_for is None else f"{session.begin};{_lock(locked_for)}"
+            await session.execute(begin, timeout=ANSWER_SECONDS)
             result = await work(Transaction(session, prepares=not session.address.pooled))
             done = await session.execute("COMMIT", timeout=ANSWER_SECONDS)
         except BETWEEN_STATEMENTS:
@@ -288,6 +297,12 @@ class Pool:
     def _refuse_waiting(self, sentence: str) -> None:
         while (waiter := self._next_waiting()) is not None:
             waiter.set_exception(Unavailable(sentence))
+
+
+def _lock(owner: str) -> str:
+    """The lock of storage/writer.py. The name goes in hexadecimal digits, so it cannot end the text."""
+    name = f"convert_from('\\x{owner.encode().hex()}', 'UTF8')"
+    return f"SELECT pg_advisory_xact_lock(hashtextextended({name}, 0))"
 
 
 class Turn:

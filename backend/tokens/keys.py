@@ -13,13 +13,13 @@ from contextlib import suppress
 import jwt
 from starlette.requests import HTTPConnection
 
-import jwks
 import logs
 import threads
 from allowance import Allowance
 from errors import SettingError, Unauthorized, Unavailable
-from jwks import FetchError, Key
 from schemas import Check
+from tokens import jwks
+from tokens.jwks import FetchError, Key
 
 log = logging.getLogger("todo.keys")
 

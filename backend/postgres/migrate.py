@@ -6,28 +6,32 @@ import asyncio
 import io
 import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import asyncpg
 
-import adoption
-from dsn import Address
+import storage
+from entities import ENTITIES
 from errors import SettingError, Unfit
-from pool import OUT_OF_REACH
-from sessions import Session, close, connect
+from postgres import adoption, functions
+from postgres.dsn import Address
+from postgres.pool import OUT_OF_REACH
+from postgres.sessions import Session, close, connect
 
 log = logging.getLogger("todo.database")
 
-MIGRATIONS = Path(__file__).resolve().parent / "migrations"
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 VERSION_TABLE = "todo_schema_version"
 LOCK = 0x70D0_A91  # any number that nobody else takes
-ROLE = "todo_app"  # NOLOGIN, neither owner nor BYPASSRLS: requests run as this one
+ROLE = functions.ROLE
 RETENTION_ROLE = "todo_retention"  # the same, and sees nothing but what has expired: retention.py runs as this one
-ISOLATED = ("tasks", "change_counters", "changes", "idempotency_keys")  # each with rows that are one user's alone
+# Each with rows that are one user's alone.
+ISOLATED = (*(entity.table for entity in ENTITIES), "change_counters", "changes", "idempotency_keys")
+FUNCTIONS = (storage.STORE, storage.FIND_ANSWER, storage.KEEP_ANSWER)
 OLDEST_SERVER = 14
 
 # Requests queue behind a migration that waits for a table. They give up after 1.5 s, so the migration does before.
@@ -61,7 +65,7 @@ UNION SELECT 'function ' || proname FROM here JOIN pg_proc ON pronamespace = her
 WHERE proname = ANY($1::text[])
 ORDER BY thing
 """
-MADE = re.compile(r"\bCREATE (?:TABLE|(?:UNIQUE )?INDEX|(?:OR REPLACE )?FUNCTION) (\w+)")
+MADE = re.compile(r"\bCREATE (?:TABLE|SEQUENCE|(?:UNIQUE )?INDEX|(?:OR REPLACE )?FUNCTION) (\w+)")
 
 HOLDERS = f"""
 SELECT coalesce('the table ' || c.relname, 'another migration') AS what, a.pid,
@@ -98,6 +102,8 @@ class Schema:
     role: str | None
     row_security_proven: bool
     search_path: str = "public"
+    is_complete: bool = True  # with this release's functions
+    is_claimed: bool = True  # and no newer release will drop them
 
 
 @dataclass(frozen=True)
@@ -125,12 +131,14 @@ async def inspect(address: Address) -> Schema:
     """SettingError where the database can never be served as it is."""
     async with _session(address) as session, _transaction(session):
         found = await _find(session, address)
-        if is_behind(found.version):
-            return Schema(found.version, None, False, found.quoted)
+        if is_behind(found.version) or not await functions.are_installed(session, FUNCTIONS):
+            return Schema(found.version, None, False, found.quoted, is_complete=False)
+        await functions.claim(session, FUNCTIONS)
         role = ROLE if await _may_take_role(session) else None
         if role:
             await _require_usage(session, found, role)
-        return Schema(found.version, role, await _is_restricted(session, role), found.quoted)
+        claimed = await functions.are_claimed(session, FUNCTIONS)
+        return Schema(found.version, role, await _is_restricted(session, role), found.quoted, is_claimed=claimed)
 
 
 @cache
@@ -225,8 +233,14 @@ async def _bring_up_to_date(session: Session, address: Address, adopting: bool) 
     await session.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
     await session.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
     found = await _find(session, address)
-    if not is_behind(found.version):
-        return
+    if is_behind(found.version):
+        await _migrate(session, found, adopting)
+        log.info("database: schema brought from %s to %s", found.version or "nothing", HEAD)
+    with _refusals():
+        await functions.install(session, FUNCTIONS)
+
+
+async def _migrate(session: Session, found: Found, adopting: bool) -> None:
     old = await _require_room(session, found, adopting) if found.version is None else None
     if old is None:
         await _run(session, found.version, "head")
@@ -236,7 +250,6 @@ async def _bring_up_to_date(session: Session, address: Address, adopting: bool) 
         count = await adoption.put_back(session, next_id)
         await _run(session, adoption.VERSION, "head")
         log.info("database: the table %s is adopted, with %d tasks", old.name, count)
-    log.info("database: schema brought from %s to %s", found.version or "nothing", HEAD)
 
 
 async def _find(session: Session, address: Address) -> Found:
@@ -309,9 +322,16 @@ def _offer(old: adoption.Adoptable, found: Found, elsewhere: str) -> str:
 
 async def _run(session: Session, version: str | None, to: str) -> None:
     text = await asyncio.to_thread(script, version, to)
-    try:
+    with _refusals():
         for statement in statements(text):
             await session.execute(statement)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What PostgreSQL refuses to change, in a sentence."""
+    try:
+        yield
     except (*OUT_OF_REACH, *TRY_AGAIN):
         raise
     except asyncpg.InsufficientPrivilegeError as error:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from embedded.error import EmbeddedError
+from postgres.embedded.error import EmbeddedError
 
 LAUNCHER = str(Path(__file__).with_name("launch.py"))
 

@@ -8,7 +8,7 @@ import asyncpg
 
 import logs
 from errors import Unavailable
-from sessions import SessionRefused
+from postgres.sessions import SessionRefused
 
 log = logging.getLogger("todo.database")
 

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import auth
 from errors import Unauthorized, Unavailable
-from keys import SHARED_ALGORITHM
+from tokens import verification
+from tokens.keys import SHARED_ALGORITHM
 
 SHOWN_CLAIMS = ("sub", "iss", "aud", "iat", "nbf", "exp")
 
 
-async def explain(token: bytes, verifier: auth.Verifier) -> AsyncIterator[str]:
+async def explain(token: bytes, verifier: verification.Verifier) -> AsyncIterator[str]:
     """What the token says of itself, then the verdict, then what to do."""
     try:
-        header, payload, _ = auth.split(token)
+        header, payload, _ = verification.split(token)
     except Unauthorized as refusal:
         yield _verdict(refusal)
         return
@@ -40,7 +40,7 @@ async def explain(token: bytes, verifier: auth.Verifier) -> AsyncIterator[str]:
 
 def _claims(payload: bytes) -> list[str]:
     try:
-        claims = auth.parse_object(payload)
+        claims = verification.parse_object(payload)
     except Unauthorized as refusal:
         return [f"claims    {refusal.description}"]
     lines = [f"{name:9} {_shown(name, claims[name])}" for name in SHOWN_CLAIMS if name in claims]
@@ -51,7 +51,7 @@ def _claims(payload: bytes) -> list[str]:
 def _shown(name: str, value: Any) -> str:
     if name not in ("iat", "nbf", "exp") or isinstance(value, bool) or not isinstance(value, int | float):
         return _printable(value)
-    if value > auth.SECONDS_MAX:
+    if value > verification.SECONDS_MAX:
         return f"{value} (milliseconds; in seconds it is {int(value) // 1000})"
     if value >= 0:
         seconds = value - time.time()

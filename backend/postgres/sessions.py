@@ -14,8 +14,8 @@ import asyncpg
 
 import logs
 import threads
-from dsn import Address
 from errors import ApiError
+from postgres.dsn import Address
 
 log = logging.getLogger("todo.database")
 

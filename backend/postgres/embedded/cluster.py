@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from embedded import identity
-from embedded.binaries import Binaries
-from embedded.error import EmbeddedError
+from postgres.embedded import identity
+from postgres.embedded.binaries import Binaries
+from postgres.embedded.error import EmbeddedError
 
 PORT = 5432  # only a part of the socket's name
 SOCKET_NAME = f".s.PGSQL.{PORT}"

@@ -1,0 +1,1 @@
+"""PostgreSQL: its address, sessions, connections, schema, and the server that we bring."""
