@@ -201,7 +201,7 @@ class Database:
         if not schema.is_complete:
             await migrate.upgrade(direct)
             schema = await migrate.inspect(target)
-        if not schema.is_claimed:  # by this login; the one that owns them may
+        if not schema.is_claimed:  # a login that may not take the marks off serves all the same
             with suppress(SettingError, *OUT_OF_REACH):
                 await migrate.upgrade(direct)
         if not schema.is_complete:

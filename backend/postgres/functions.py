@@ -7,10 +7,7 @@ not wanted any more, and drops what nobody has wanted for KEPT_DAYS.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any
-
-import asyncpg
+from typing import Any, NamedTuple
 
 from storage import Function
 
@@ -32,23 +29,19 @@ WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_sch
 """  # noqa: S608  # of constants only
 
 
-async def are_installed(session: Any, wanted: Iterable[Function]) -> bool:
-    """Whether all are there, and may be called by the role that requests run as."""
-    return all(row is not None and row["may_be_called"] for row in (await _found(session, wanted)).values())
+class State(NamedTuple):
+    """Whether all that are wanted are there and may be called; and whether no newer release will drop one of them."""
+
+    complete: bool
+    claimed: bool
 
 
-async def are_claimed(session: Any, wanted: Iterable[Function]) -> bool:
-    """Whether none has the mark of a newer release, which will drop it one day."""
-    return all(row is not None and not _is_marked(row) for row in (await _found(session, wanted)).values())
-
-
-async def claim(session: Any, wanted: Iterable[Function]) -> None:
-    """Take such marks off. Without the right to, they stay."""
-    for name, row in (await _found(session, wanted)).items():
-        if row is not None and _is_marked(row):
-            with suppress(asyncpg.InsufficientPrivilegeError):
-                async with session.transaction():
-                    await session.execute(_comment(name, IN_USE))
+async def look(session: Any, wanted: Iterable[Function]) -> State:
+    """Changes nothing. `install` makes both true, for a login that may."""
+    names = {function.name for function in wanted}
+    ours = [row for row in await session.fetch(INSTALLED, list(names)) if row["name"] in names]
+    complete = len(ours) == len(names) and all(row["may_be_called"] for row in ours)
+    return State(complete, not any(map(_is_marked, ours)))
 
 
 def script(wanted: Iterable[Function]) -> str:
@@ -75,12 +68,6 @@ async def install(session: Any, wanted: Iterable[Function]) -> None:
             await session.execute(_comment(row["signature"], f"{UNWANTED}{row['today']}"))
         elif row["comment"].removeprefix(UNWANTED) < row["long_ago"]:
             await session.execute(f"DROP FUNCTION {row['signature']}")
-
-
-async def _found(session: Any, wanted: Iterable[Function]) -> dict[str, Any]:
-    names = [function.name for function in wanted]
-    there = {row["name"]: row for row in await session.fetch(INSTALLED, names)}
-    return {name: there.get(name) for name in names}
 
 
 def _is_marked(row: Any) -> bool:

@@ -131,14 +131,14 @@ async def inspect(address: Address) -> Schema:
     """SettingError where the database can never be served as it is."""
     async with _session(address) as session, _transaction(session):
         found = await _find(session, address)
-        if is_behind(found.version) or not await functions.are_installed(session, FUNCTIONS):
+        state = await functions.look(session, FUNCTIONS)
+        if is_behind(found.version) or not state.complete:
             return Schema(found.version, None, False, found.quoted, is_complete=False)
-        await functions.claim(session, FUNCTIONS)
         role = ROLE if await _may_take_role(session) else None
         if role:
             await _require_usage(session, found, role)
-        claimed = await functions.are_claimed(session, FUNCTIONS)
-        return Schema(found.version, role, await _is_restricted(session, role), found.quoted, is_claimed=claimed)
+        restricted = await _is_restricted(session, role)
+        return Schema(found.version, role, restricted, found.quoted, is_claimed=state.claimed)
 
 
 @cache
