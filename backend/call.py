@@ -17,7 +17,9 @@ class Call(HTTPConnection):
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope)
         self.method: str = scope["method"]
-        self.fields: dict[bytes, bytes] = dict(scope["headers"])  # header fields; of several lines the last
+        self.fields: dict[bytes, bytes] = dict(
+            scope["headers"]
+        )  # header fields; of several lines the last
         self.request_id = ""  # for the log
         self.path: tuple[str, ...] = ()  # its decoded segments
         self.door: Any = None  # that the path leads to: the log shows its template

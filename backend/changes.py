@@ -34,7 +34,9 @@ class Revision(NamedTuple):
     def is_one_of(self, versions: Versions) -> bool:
         """Whether an If-Match that names `versions` lets a write pass. None lets every write pass."""
         own = (self.number, storage.microseconds(self.at))
-        return versions is None or any(tuple(pair) in (own, (self.number, None)) for pair in versions)
+        return versions is None or any(
+            tuple(pair) in (own, (self.number, None)) for pair in versions
+        )
 
 
 NOTHING_YET = Revision(0, datetime(1970, 1, 1, tzinfo=UTC))
@@ -51,8 +53,9 @@ SELECT latest.seq, latest.at FROM scope CROSS JOIN LATERAL (
 ) AS latest
 """
 
-# The first row is the user's last change, by its number alone: whoever asks for what came after it is told if there is
-# no such place. A second statement could meet a change that was made in between.
+# The first row is the user's last change, by its number alone: whoever asks for what came after it
+# is told if there is no such place. A second statement could meet a change that was made in
+# between.
 
 SINCE = f"""
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)

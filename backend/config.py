@@ -42,13 +42,18 @@ _EXAMPLES = {
 }
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^\s?#@]*)?", re.I
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^\s?#@]*)?",
+    re.I,
 )
-# Origins of apps and browser extensions: they have no default port, and their host is compared letter by letter.
+# Origins of apps and browser extensions: they have no default port, and their host is compared
+# letter by letter.
 _APP_ORIGIN = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)(?P<rest>://[a-z0-9._~-]+(?::(?P<port>[0-9]{1,5}))?)(?P<path>/[^\s?#@]*)?", re.I
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)(?P<rest>://[a-z0-9._~-]+(?::(?P<port>[0-9]{1,5}))?)(?P<path>/[^\s?#@]*)?",
+    re.I,
 )
-_NO_APPS = frozenset({"http", "https", "ws", "wss", "ftp", "file"})  # of http and https there is more to check
+_NO_APPS = frozenset(
+    {"http", "https", "ws", "wss", "ftp", "file"}
+)  # of http and https there is more to check
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -115,7 +120,11 @@ class Settings(BaseSettings):
     @property
     def database_variable(self) -> str:
         """Which of the two names the database was set by."""
-        return "DATABASE_URL" if self.other_database_url and not self.neon_database_url else "NEON_DATABASE_URL"
+        return (
+            "DATABASE_URL"
+            if self.other_database_url and not self.neon_database_url
+            else "NEON_DATABASE_URL"
+        )
 
     @cached_property
     def secret(self) -> bytes:
@@ -144,7 +153,9 @@ class Settings(BaseSettings):
     def cursor_keys(self) -> tuple[bytes, ...]:
         """Seal page cursors, the first one new ones. The same on every server that has the same secret, or else the
         same database. With a previous secret its cursors are opened too, so that a rotation interrupts no list."""
-        source = self.secret or (self.database_url.get_secret_value().encode() if self.database_url else b"")
+        source = self.secret or (
+            self.database_url.get_secret_value().encode() if self.database_url else b""
+        )
         sources = [source, self.previous_secret] if self.previous_secret else [source]
         return tuple(hashlib.sha256(b"todo page cursors\0" + one).digest() for one in sources)
 
@@ -191,7 +202,9 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as error:
         raise SettingError(_sentence(error)) from None
     except (UnicodeDecodeError, OSError):
-        raise SettingError("backend/.env cannot be read: it must be a text file in UTF-8.") from None
+        raise SettingError(
+            "backend/.env cannot be read: it must be a text file in UTF-8."
+        ) from None
     _check(settings)
     return settings
 
@@ -210,7 +223,11 @@ def _sentence(error: ValidationError) -> str:
         "TRASH_KEPT_DAYS": "a number of days from 1 to 36500",
         "DATA_DIR": "a full path, because the home folder (~) is not known here",
     }.get(variable)
-    return f"{variable} must be {expected}." if expected else f"{variable} cannot be used: {problem['msg']}."
+    return (
+        f"{variable} must be {expected}."
+        if expected
+        else f"{variable} cannot be used: {problem['msg']}."
+    )
 
 
 def _origin(variable: str, url: str) -> str:
@@ -221,10 +238,21 @@ def _origin(variable: str, url: str) -> str:
         )
     found = _URL.fullmatch(url)
     if found is None or int(found["port"] or 0) > 65535 or not _is_host(found["host"]):
-        wanted = _EXAMPLES.get(variable, "an origin like https://app.example.com or http://localhost:3000")
+        wanted = _EXAMPLES.get(
+            variable, "an origin like https://app.example.com or http://localhost:3000"
+        )
         raise SettingError(f"{variable} must be {wanted}.")
-    scheme, host, port, path = found["scheme"].lower(), found["host"].lower(), found["port"], found["path"]
-    origin = f"{scheme}://{host}" if port in (None, DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
+    scheme, host, port, path = (
+        found["scheme"].lower(),
+        found["host"].lower(),
+        found["port"],
+        found["path"],
+    )
+    origin = (
+        f"{scheme}://{host}"
+        if port in (None, DEFAULT_PORTS[scheme])
+        else f"{scheme}://{host}:{port}"
+    )
     if variable == "CORS_ORIGINS":
         _refuse_path(origin, path)
     return origin
@@ -244,7 +272,9 @@ def _refuse_path(origin: str, path: str | None) -> None:
     if path == "/":
         log.warning("CORS_ORIGINS: ignoring the trailing slash of %s/", origin)
     elif path:
-        raise SettingError(f"CORS_ORIGINS has a path after {origin}; remove it, because an origin has none.")
+        raise SettingError(
+            f"CORS_ORIGINS has a path after {origin}; remove it, because an origin has none."
+        )
 
 
 def _is_host(name: str) -> bool:
@@ -258,9 +288,17 @@ def _check(settings: Settings) -> None:
     _ = settings.allowed_origins, settings.origin
     if settings.auth_jwks_url is not None:
         _origin("AUTH_JWKS_URL", settings.auth_jwks_url)
-    if isinstance(settings.rate_limit, int) and not 1 <= settings.rate_limit <= MOST_REQUESTS_PER_MINUTE:
-        raise SettingError(f"RATE_LIMIT must be 'off' or requests per minute, from 1 to {MOST_REQUESTS_PER_MINUTE}.")
-    for flaw in [*_secret_flaws(settings.better_auth_secret, "BETTER_AUTH_SECRET"), *_rotation_flaws(settings)]:
+    if (
+        isinstance(settings.rate_limit, int)
+        and not 1 <= settings.rate_limit <= MOST_REQUESTS_PER_MINUTE
+    ):
+        raise SettingError(
+            f"RATE_LIMIT must be 'off' or requests per minute, from 1 to {MOST_REQUESTS_PER_MINUTE}."
+        )
+    for flaw in [
+        *_secret_flaws(settings.better_auth_secret, "BETTER_AUTH_SECRET"),
+        *_rotation_flaws(settings),
+    ]:
         if settings.production:
             raise SettingError(flaw)
         log.warning("%s", flaw)
@@ -312,7 +350,10 @@ def _check_production(settings: Settings) -> None:
             "BETTER_AUTH_SECRET and BETTER_AUTH_URL are not set; ENVIRONMENT=production needs the frontend's "
             "secret (openssl rand -base64 32), its URL, or both."
         )
-    for variable, url in (("BETTER_AUTH_URL", settings.better_auth_url), ("AUTH_JWKS_URL", settings.jwks_url)):
+    for variable, url in (
+        ("BETTER_AUTH_URL", settings.better_auth_url),
+        ("AUTH_JWKS_URL", settings.jwks_url),
+    ):
         parts = urlsplit(url)
         if parts.scheme != "https" and parts.hostname not in LOOPBACK:
             raise SettingError(
@@ -331,7 +372,8 @@ def development_secret(path: Path) -> bytes:
             return secret
         if path.exists():
             log.warning(
-                "%s was empty, as after a power cut; a new secret was made, so earlier tokens are refused", path
+                "%s was empty, as after a power cut; a new secret was made, so earlier tokens are refused",
+                path,
             )
         return _keep_secret(path, secrets.token_hex(32))
 

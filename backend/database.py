@@ -69,14 +69,19 @@ class OwnerDatabase:
         `all`: either every edit is done, or none, and it is tried again. Without `rows` no objects come back.
         """
         if len(edits) > storage.EDITS_MAX:
-            raise ValueError(f"{len(edits)} edits are more than one call takes ({storage.EDITS_MAX})")
+            raise ValueError(
+                f"{len(edits)} edits are more than one call takes ({storage.EDITS_MAX})"
+            )
         values = (self.owner, *self.actor, storage.new_group(), storage.to_json(edits), all, rows)
         if isinstance(self._via, Transaction):
             found = await self._via.write(storage.CALL, *values)
         else:
             async with self._via.turn(self.owner):
                 found = await self._via.write(storage.CALL, *values)
-        return [storage.outcome(edit, row["outcome"], row["item"]) for edit, row in zip(edits, found, strict=True)]
+        return [
+            storage.outcome(edit, row["outcome"], row["item"])
+            for edit, row in zip(edits, found, strict=True)
+        ]
 
     async def locked(self, work: Callable[[OwnerDatabase], Awaitable[Result]]) -> Result:
         """What `work` returns, done in one transaction under the user's lock: what it reads stays true until then.
@@ -156,10 +161,15 @@ class Database:
             return {"database": Check(ok=False, detail=str(error))}
         assert self.schema is not None
         if self.schema.row_security_proven:
-            isolation = Check(ok=True, detail="row-level security proven at start, and seen to hold on every session")
+            isolation = Check(
+                ok=True,
+                detail="row-level security proven at start, and seen to hold on every session",
+            )
         else:
             off = self.settings.row_security == "off"
-            isolation = Check(ok=off, detail="this login is not restricted; only where-clauses keep users apart")
+            isolation = Check(
+                ok=off, detail="this login is not restricted; only where-clauses keep users apart"
+            )
         return {
             "database": Check(ok=True, detail="answers"),
             "schema": Check(ok=True, detail=f"version {self.schema.version}"),
@@ -178,12 +188,16 @@ class Database:
         while True:
             try:
                 return await self._prepare()
-            except Exception as error:  # whatever it is: a server that has given up without a word helps nobody
+            except (
+                Exception
+            ) as error:  # whatever it is: a server that has given up without a word helps nobody
                 if not self._tried.is_set() and _will_not_pass(error):
                     raise self._as_sentence(error) from None
                 if str(error) != said:
                     said = str(error)
-                    log.warning("database: not ready (%s: %s); trying on", type(error).__name__, error)
+                    log.warning(
+                        "database: not ready (%s: %s); trying on", type(error).__name__, error
+                    )
             finally:
                 self._tried.set()  # what is wrong from now on may pass: the server stays, and says 503
             await asyncio.sleep(RETRY_SECONDS)
@@ -196,7 +210,9 @@ class Database:
 
     async def _prepare(self) -> None:
         target = address(self.settings)
-        direct = direct_address(self.settings)  # a wrong one is said at the start, not at the next migration
+        direct = direct_address(
+            self.settings
+        )  # a wrong one is said at the start, not at the next migration
         schema = await migrate.inspect(target)
         if not schema.is_complete:
             await migrate.upgrade(direct)
@@ -215,7 +231,9 @@ class Database:
         isolated = migrate.ISOLATED if schema.row_security_proven else ()
         size = share(allowed, self.settings.web_concurrency)
         self._pool = Pool(target, schema.role, size, schema.search_path, isolated)
-        log.info("%s", " ".join([f"database: {target.host}, schema {schema.version}.", *target.notes]))
+        log.info(
+            "%s", " ".join([f"database: {target.host}, schema {schema.version}.", *target.notes])
+        )
         if size < SIZE:
             log.warning(
                 "database: it lets this login have %d connections, so each of %d workers uses %d for requests, not %d.",
@@ -237,7 +255,9 @@ def _will_not_pass(error: Exception) -> bool:
     """
     if isinstance(error, OUT_OF_REACH):
         return False
-    return isinstance(error, (SettingError, asyncpg.PostgresError, asyncpg.ClientConfigurationError))
+    return isinstance(
+        error, (SettingError, asyncpg.PostgresError, asyncpg.ClientConfigurationError)
+    )
 
 
 def create_tables(settings: config.Settings | None = None, adopting: bool = False) -> None:
@@ -259,7 +279,9 @@ def direct_address(settings: config.Settings) -> dsn.Address:
     target = address(settings)
     if settings.neon_direct_database_url is None:
         return dsn.direct(target)
-    found = dsn.parse(settings.neon_direct_database_url.get_secret_value(), "NEON_DIRECT_DATABASE_URL")
+    found = dsn.parse(
+        settings.neon_direct_database_url.get_secret_value(), "NEON_DIRECT_DATABASE_URL"
+    )
     return replace(found, search_path=found.search_path or target.search_path)
 
 

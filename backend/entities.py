@@ -25,7 +25,9 @@ class Column:
     nullable: bool = False
     rule: Rule | None = None
     when_created: bool = True  # whether a creation takes it; `required` there where it must
-    when_changed: bool = True  # whether an update takes it; a column without is fixed once it is there
+    when_changed: bool = (
+        True  # whether an update takes it; a column without is fixed once it is there
+    )
     required: bool = False
     since: str = ""  # the flag of which this column says since when it is true
     shown: bool = True
@@ -46,7 +48,12 @@ ID = Column(
 )
 OWNER = Column("user_id", "text", when_changed=False, logged=False)
 CREATED_AT = Column(
-    "created_at", "timestamptz", default="now()", when_changed=False, logged=False, about="UTC, RFC 3339"
+    "created_at",
+    "timestamptz",
+    default="now()",
+    when_changed=False,
+    logged=False,
+    about="UTC, RFC 3339",
 )
 UPDATED_AT = Column(
     "updated_at",

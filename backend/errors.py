@@ -21,7 +21,9 @@ class ApiError(Exception):
     code: ClassVar[str] = "SERVER_ERROR"
     sentence: ClassVar[str] = "Something went wrong on our side"
 
-    def __init__(self, sentence: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, sentence: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(sentence or self.sentence)
         self.headers: dict[str, str] = dict(headers or {})
 
@@ -32,7 +34,13 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         """Clients written against FastAPI's default read `detail`, those against Express's habits `message`."""
         sentence = str(self)
-        return {"error": sentence, "code": self.code, "detail": sentence, "message": sentence, **self.members()}
+        return {
+            "error": sentence,
+            "code": self.code,
+            "detail": sentence,
+            "message": sentence,
+            **self.members(),
+        }
 
     def problem_details(self) -> dict[str, Any]:
         """The same as RFC 9457 `application/problem+json`."""
@@ -71,7 +79,8 @@ ADVICE = {  # what to check, by the reason of a 401. It is the same for every to
 
 
 MILLISECONDS = (
-    'Divide by 1000: Math.floor(Date.now() / 1000) in JavaScript. expirationTime of jwt() must be a text such as "15m".'
+    "Divide by 1000: Math.floor(Date.now() / 1000) in JavaScript. "
+    'expirationTime of jwt() must be a text such as "15m".'
 )
 
 
@@ -89,10 +98,14 @@ class Unauthorized(ApiError):
         challenge = 'Bearer realm="todo"'
         if not missing:
             challenge += f', error="invalid_token", error_description="{description}"'
-        super().__init__("Missing token" if missing else "Invalid token", {"WWW-Authenticate": challenge})
+        super().__init__(
+            "Missing token" if missing else "Invalid token", {"WWW-Authenticate": challenge}
+        )
         self.reason = reason
         self.description = description
-        self.hint = hint or description  # for the log: may quote the token's header and origin, cleaned
+        self.hint = (
+            hint or description
+        )  # for the log: may quote the token's header and origin, cleaned
 
     def members(self) -> dict[str, Any]:
         return {"reason": self.reason, "hint": self.advice}  # `self.hint` is for the log only
@@ -141,7 +154,10 @@ class UndoConflict(ApiError):
     status, code = 409, "UNDO_CONFLICT"
 
     def __init__(self, fields: Sequence[str]) -> None:
-        self.problems = [Problem(name, f"{name.capitalize().replace('_', ' ')} has changed since") for name in fields]
+        self.problems = [
+            Problem(name, f"{name.capitalize().replace('_', ' ')} has changed since")
+            for name in fields
+        ]
         gone = "The task was deleted for good, so this cannot be undone"
         newer = f"{', '.join(problem.message for problem in self.problems)}; undoing this would overwrite it"
         super().__init__(newer if fields else gone)

@@ -19,7 +19,9 @@ from postgres.outages import waits_for_a_turn
 from postgres.pool import Pool, Transaction
 from strict_json import dumps
 
-WAIT_SECONDS = 2.0  # for the same request to end that is still running; lock_timeout in storage.FIND_ANSWER
+WAIT_SECONDS = (
+    2.0  # for the same request to end that is still running; lock_timeout in storage.FIND_ANSWER
+)
 
 
 class StoredAnswer(NamedTuple):
@@ -32,7 +34,11 @@ class StoredAnswer(NamedTuple):
 
 
 async def once(
-    pool: Pool, user_id: str, key: str, fingerprint: bytes, work: Callable[[Transaction], Awaitable[StoredAnswer]]
+    pool: Pool,
+    user_id: str,
+    key: str,
+    fingerprint: bytes,
+    work: Callable[[Transaction], Awaitable[StoredAnswer]],
 ) -> tuple[StoredAnswer, bool]:
     """The answer of `work`, done now, or the one kept of when it was done before; and whether it is that one.
 
@@ -55,11 +61,20 @@ async def once(
                 raise IdempotencyKeyReused
             if rows[0]["body"] is None:  # what it showed was deleted for good
                 raise NotFound("Task not found")
-            return StoredAnswer(rows[0]["status"], json.loads(rows[0]["headers"]), rows[0]["body"].encode(), ()), True
+            return StoredAnswer(
+                rows[0]["status"], json.loads(rows[0]["headers"]), rows[0]["body"].encode(), ()
+            ), True
         stored = await work(transaction)
         await transaction.write(
             storage.KEEP_CALL,
-            *(user_id, key, fingerprint, stored.status, dumps(stored.headers).decode(), stored.body.decode()),
+            *(
+                user_id,
+                key,
+                fingerprint,
+                stored.status,
+                dumps(stored.headers).decode(),
+                stored.body.decode(),
+            ),
             f"{{{','.join(map(str, stored.shows))}}}",
         )
         return stored, False

@@ -22,19 +22,27 @@ _CONTROL_BUT_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x09
 _SCHEME = r"(?:bearer|basic)\s++"  # of an Authorization header
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|[^\s,;&)}]+)"
 _NAME = r"(?=\w*?(?:password|passwd|secret|token|api_?key))\w++[\"']?\s*+[=:]\s*+"
-# A pattern looks at each word once, and never again from inside it, so that twice the text takes twice the time.
+# A pattern looks at each word once, and never again from inside it, so that twice the text takes
+# twice the time.
 _SECRETS = [
     (re.compile(pattern, re.IGNORECASE), shown)
     for pattern, shown in (
         (r"(?<=[a-z0-9+.])://[^\s/@]++@", "://[redacted]@"),  # user and password of a URL
         (rf"\b({_NAME})(?:{_SCHEME})?{_VALUE}", r"\1[redacted]"),
         (rf"\b({_SCHEME}){_VALUE}", r"\1[redacted]"),
-        (r"(?<![\w.+%@-])(?=[\w.+%@-]*?[\w.+%-]@[\w-]++\.[\w-])[\w.+%@-]++", "[redacted]"),  # an e-mail address
+        (
+            r"(?<![\w.+%@-])(?=[\w.+%@-]*?[\w.+%-]@[\w-]++\.[\w-])[\w.+%@-]++",
+            "[redacted]",
+        ),  # an e-mail address
         (r"\beyJ[\w-]*(?:\.[\w-]*)*", "[redacted]"),  # a JSON Web Token, or a part of one
     )
 ]
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)=\([^()]*\)")
-_NAMES_ONLY = (AttributeError, NameError, ImportError)  # their texts quote the code, not what was sent
+_NAMES_ONLY = (
+    AttributeError,
+    NameError,
+    ImportError,
+)  # their texts quote the code, not what was sent
 
 
 class OnceAMinute:
@@ -123,7 +131,9 @@ class _Readable(logging.Formatter):
 def _message(record: logging.LogRecord) -> str:
     text = record.getMessage().rstrip("\n")
     if record.name == "asyncio":
-        text = text.partition("\n")[0]  # the other lines are the repr of a future and of its exception
+        text = text.partition("\n")[
+            0
+        ]  # the other lines are the repr of a future and of its exception
     return scrub(text)
 
 
@@ -140,7 +150,9 @@ def _described(error: BaseException) -> Iterator[str]:
         if isinstance(current, BaseExceptionGroup):
             for inner in current.exceptions:
                 yield from _described(inner)
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        current = current.__cause__ or (
+            None if current.__suppress_context__ else current.__context__
+        )
         if current is not None:
             yield "after"
 
@@ -150,7 +162,10 @@ def _first_line(error: BaseException) -> str:
     if not isinstance(error, _NAMES_ONLY):
         head, colon, _ = _QUOTED.sub("'…'", line).partition(": ")
         line = f"{head}: …" if colon else head
-    facts = (getattr(error, name, None) for name in ("sqlstate", "table_name", "column_name", "constraint_name"))
+    facts = (
+        getattr(error, name, None)
+        for name in ("sqlstate", "table_name", "column_name", "constraint_name")
+    )
     known = " ".join(fact for fact in facts if isinstance(fact, str))
     return scrub(f"{line} [{known}]" if known else line)
 
@@ -167,7 +182,9 @@ def escape(text: str) -> str:
 
 def _code(found: re.Match[str]) -> str:
     number = ord(found[0])
-    return {10: "\\n", 13: "\\r", 9: "\\t"}.get(number) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+    return {10: "\\n", 13: "\\r", 9: "\\t"}.get(number) or (
+        f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
+    )
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:

@@ -56,10 +56,14 @@ def _table(entity: Entity, *constraints: Any) -> Any:
     base: Any = new_class(
         f"{entity.name.title()}Table",
         (SQLModel,),
-        exec_body=lambda body: body.update(__module__=__name__, __tablename__=entity.table, __table_args__=constraints),
+        exec_body=lambda body: body.update(
+            __module__=__name__, __tablename__=entity.table, __table_args__=constraints
+        ),
     )
     fields: Any = {column.name: _field(column) for column in entity.columns}
-    return create_model(entity.name.title(), __base__=base, __cls_kwargs__={"table": True}, **fields)
+    return create_model(
+        entity.name.title(), __base__=base, __cls_kwargs__={"table": True}, **fields
+    )
 
 
 def _field(column: entities.Column) -> tuple[Any, Any]:
@@ -75,20 +79,31 @@ def _field(column: entities.Column) -> tuple[Any, Any]:
 
 Task = _table(
     TASK,
-    # Keys and indexes lead with the owner, so that one user's rows lie together and never mix with another's.
+    # Keys and indexes lead with the owner, so that one user's rows lie together and never mix with
+    # another's.
     CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="tasks_user_id_length"),
     CheckConstraint("title <> ''", name="tasks_title_not_empty"),
     CheckConstraint("completed = (completed_at IS NOT NULL)", name="tasks_completed_at"),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "uid", name="tasks_uid"),
-    Index("tasks_newest", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+    Index(
+        "tasks_newest", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")
+    ),
     Index(
         "tasks_pending",
         *("user_id", "created_at", "id"),
         postgresql_where=text("deleted_at IS NULL AND NOT completed"),
     ),
-    Index("tasks_trash", "user_id", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),
-    Index("tasks_expiry", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),  # for retention.py
+    Index(
+        "tasks_trash",
+        "user_id",
+        "deleted_at",
+        "id",
+        postgresql_where=text("deleted_at IS NOT NULL"),
+    ),
+    Index(
+        "tasks_expiry", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")
+    ),  # for retention.py
 )
 
 
@@ -140,6 +155,10 @@ class IdempotencyKey(SQLModel, table=True):
     fingerprint: bytes = _column(LargeBinary)
     status: int = _column(SmallInteger)
     headers: dict[str, str] = _column(JSON)
-    body: dict[str, Any] | None = Field(sa_column=Column(JSON))  # None once what it shows was deleted for good
-    entity_id: int | None = Field(sa_column=Column(BigInteger))  # the object that the answer shows; 0: none
+    body: dict[str, Any] | None = Field(
+        sa_column=Column(JSON)
+    )  # None once what it shows was deleted for good
+    entity_id: int | None = Field(
+        sa_column=Column(BigInteger)
+    )  # the object that the answer shows; 0: none
     shows: list[int] | None = Field(sa_column=Column(ARRAY(BigInteger)))  # or several

@@ -82,12 +82,18 @@ async def keep_clean(database: Database) -> None:
                 async with asyncio.timeout(LONGEST_SECONDS):
                     await remove_expired(database.pool, kept)
             except Exception as error:  # whatever it was, the next hour may be better
-                log.warning("retention: what has expired is still there (%s: %s)", type(error).__name__, error)
+                log.warning(
+                    "retention: what has expired is still there (%s: %s)",
+                    type(error).__name__,
+                    error,
+                )
 
 
 async def remove_expired(pool: Pool, kept: Periods) -> int:
     """How many changes, answers and tasks were removed; fewer where another server is at it."""
-    session = await connect(pool.address, Terms(RETENTION_ROLE, pool.terms.schema, READ if pool.terms.isolated else ()))
+    session = await connect(
+        pool.address, Terms(RETENTION_ROLE, pool.terms.schema, READ if pool.terms.isolated else ())
+    )
     try:
         removed = await _remove(session, REMOVE_CHANGES, timedelta(days=kept.changes_days), kept)
         removed += await _remove(session, REMOVE_ANSWERS, timedelta(hours=24), kept)
@@ -105,7 +111,9 @@ async def _remove(session: Session, sql: str, age: timedelta, kept: Periods) -> 
         async with _alone(session, kept, age) as expired_before:
             if expired_before is None:
                 return removed
-            batch = int((await session.execute(sql, BATCH, expired_before)).split()[1])  # of "DELETE 5000"
+            batch = int(
+                (await session.execute(sql, BATCH, expired_before)).split()[1]
+            )  # of "DELETE 5000"
         removed += batch
     return removed
 

@@ -13,13 +13,14 @@ from pydantic_core import PydanticCustomError
 TITLE_MAX = 200
 DESCRIPTION_MAX = 1000
 
-# Unicode's White_Space property. str.strip() would also take U+001C to U+001F, which do not have it.
+# Unicode's White_Space property. str.strip() would also take U+001C to U+001F, which do not have
+# it.
 WHITE_SPACE = (
     "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-# The same and what else is invisible (Cf), of the first 65,536 characters: the inside of a class that ECMA-262 reads
-# with and without its flag `u`.
+# The same and what else is invisible (Cf), of the first 65,536 characters: the inside of a class
+# that ECMA-262 reads with and without its flag `u`.
 _INVISIBLE = (
     r"\t-\r \x85\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
     r"\u205f-\u2064\u2066-\u206f\u3000\ufeff\ufff9-\ufffb"
@@ -99,7 +100,10 @@ TITLE = Rule(
         "pattern": rf"^{_NOT_NUL}[^\u0000{_INVISIBLE}]{_NOT_NUL}$",
     },
 )
-DESCRIPTION = Rule(_description, {"type": ["string", "null"], "maxLength": DESCRIPTION_MAX, "pattern": f"^{_NOT_NUL}$"})
+DESCRIPTION = Rule(
+    _description,
+    {"type": ["string", "null"], "maxLength": DESCRIPTION_MAX, "pattern": f"^{_NOT_NUL}$"},
+)
 COMPLETED = Rule(_completed, {"type": "boolean"})
 UID = uuid("Uid")
 GROUP = uuid("Group")

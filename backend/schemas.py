@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 
 import rules
 from entities import BY_NAME, TASK, Column, Entity
@@ -30,7 +38,9 @@ def _filter(value: Any) -> str:
 
 
 def _limit(value: Any) -> int:
-    if not (isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,2}", value) and int(value) <= PAGE_MAX):
+    if not (
+        isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,2}", value) and int(value) <= PAGE_MAX
+    ):
         raise wrong(f"Limit must be an integer from 1 to {PAGE_MAX}")
     return int(value)
 
@@ -38,7 +48,11 @@ def _limit(value: Any) -> int:
 def _since(value: Any) -> int:
     if value is _BY_NUMBER:
         raise wrong("Pages are read with since, not offset")
-    if not (isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,18}", value) and int(value) <= _LARGEST_SEQ):
+    if not (
+        isinstance(value, str)
+        and re.fullmatch("0|[1-9][0-9]{0,18}", value)
+        and int(value) <= _LARGEST_SEQ
+    ):
         raise wrong("Since must be an integer from 0 on")
     return int(value)
 
@@ -52,19 +66,31 @@ def _cursor(value: Any) -> str:
 
 
 # Their JSON schemas are written out: a validator of our own hides from pydantic what it lets pass.
-Completed = Annotated[bool, BeforeValidator(rules.COMPLETED.check), WithJsonSchema(rules.COMPLETED.schema)]
+Completed = Annotated[
+    bool, BeforeValidator(rules.COMPLETED.check), WithJsonSchema(rules.COMPLETED.schema)
+]
 Group = Annotated[UUID, BeforeValidator(rules.GROUP.check), WithJsonSchema(rules.GROUP.schema)]
 Filter = Annotated[Literal["all", "pending", "completed"], BeforeValidator(_filter)]
 Limit = Annotated[
-    int | None, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
+    int | None,
+    BeforeValidator(_limit),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX}),
 ]
 PageLimit = Annotated[
-    int, BeforeValidator(_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX})
+    int,
+    BeforeValidator(_limit),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": PAGE_MAX}),
 ]
 Since = Annotated[
-    int, BeforeValidator(_since), WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _LARGEST_SEQ})
+    int,
+    BeforeValidator(_since),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _LARGEST_SEQ}),
 ]
-Cursor = Annotated[str | None, BeforeValidator(_cursor), WithJsonSchema({"type": "string", "pattern": f"^{_CURSOR}$"})]
+Cursor = Annotated[
+    str | None,
+    BeforeValidator(_cursor),
+    WithJsonSchema({"type": "string", "pattern": f"^{_CURSOR}$"}),
+]
 
 
 class Body(BaseModel):
@@ -96,7 +122,9 @@ def with_fields(fields: dict[str, Any]) -> Callable[[type[Shape]], type[Shape]]:
     """A class decorator: the model has `fields` too, each a type and a Field, before its own."""
 
     def add(model: type[Shape]) -> type[Shape]:
-        return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __module__=__name__, **fields)
+        return create_model(
+            model.__name__, __base__=model, __doc__=model.__doc__, __module__=__name__, **fields
+        )
 
     return add
 
@@ -114,7 +142,9 @@ def _sent(column: Column, rule: Rule, required: bool) -> Any:
     kind = Annotated[Any, BeforeValidator(rule.check), WithJsonSchema(rule.schema)]
     if required:
         return kind, Field(description=column.about_sent)
-    return kind, Field(default_factory=lambda: None, description=column.about_sent)  # OpenAPI shows no such default
+    return kind, Field(
+        default_factory=lambda: None, description=column.about_sent
+    )  # OpenAPI shows no such default
 
 
 def shown(entity: Entity) -> dict[str, Any]:
@@ -125,7 +155,11 @@ def shown(entity: Entity) -> dict[str, Any]:
 def _shown(column: Column) -> Any:
     name, _, _ = column.type.partition("(")
     python, schema = TYPES[name]
-    lengths = {key: value for key, value in (column.rule.schema if column.rule else {}).items() if "Length" in key}
+    lengths = {
+        key: value
+        for key, value in (column.rule.schema if column.rule else {}).items()
+        if "Length" in key
+    }
     described = {**schema, **column.limits, **lengths}
     if column.nullable:
         python, described = python | None, {**described, "type": [schema["type"], "null"]}
@@ -134,14 +168,18 @@ def _shown(column: Column) -> Any:
 
 @with_fields(sent(TASK, creating=True))
 class TaskCreate(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Buy milk", "description": "Two litres"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"title": "Buy milk", "description": "Two litres"}]}
+    )
 
 
 @with_fields(sent(TASK, creating=False))
 class TaskUpdate(Body):
     """Only the fields that are present change. `description: null` clears it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Buy oat milk", "completed": True}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"title": "Buy oat milk", "completed": True}]}
+    )
 
 
 class TaskComplete(Body):
@@ -171,7 +209,9 @@ class Paged(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_page_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
-        beyond_first = any(name in values and _exceeds(values[name], first) for name, first in _FIRST_PAGE.items())
+        beyond_first = any(
+            name in values and _exceeds(values[name], first) for name, first in _FIRST_PAGE.items()
+        )
         return {**values, cls.place: _BY_NUMBER} if beyond_first else values
 
 
@@ -232,7 +272,9 @@ class PageQuery(Paged):
 
 
 class TrashedTask(Task):
-    deleted_at: datetime = Field(description="UTC, RFC 3339. Some days later it is deleted for good")
+    deleted_at: datetime = Field(
+        description="UTC, RFC 3339. Some days later it is deleted for good"
+    )
 
 
 class TrashResponse(BaseModel):
@@ -273,7 +315,9 @@ class Change(BaseModel):
     entity: Annotated[str, WithJsonSchema({"type": "string", "enum": list(BY_NAME)})]
     entity_id: int
     op: Literal["create", "update", "delete", "restore", "purge"]
-    fields: dict[str, tuple[Any, Any]] = Field(description="The fields that changed: `{name: [old, new]}`")
+    fields: dict[str, tuple[Any, Any]] = Field(
+        description="The fields that changed: `{name: [old, new]}`"
+    )
 
 
 class ChangesQuery(Paged):
@@ -292,13 +336,17 @@ class ChangesResponse(BaseModel):
 class UndoGroup(Body):
     """The changes to undo: all that were made together."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"group": "0b8c7a52-52a4-4f3c-8d4f-6a0d3a4f1c11"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"group": "0b8c7a52-52a4-4f3c-8d4f-6a0d3a4f1c11"}]}
+    )
 
     group: Group
 
 
 class UndoResponse(BaseModel):
-    data: list[Change] = Field(description="The changes that undid it. Empty if there was nothing left to undo")
+    data: list[Change] = Field(
+        description="The changes that undid it. Empty if there was nothing left to undo"
+    )
     message: str = Field(examples=["Change undone"])
 
 
@@ -330,7 +378,9 @@ class ErrorResponse(BaseModel):
     code: str = Field(description="A constant for a program")
     detail: str = Field(description="The same as `error`")
     message: str = Field(description="The same as `error`")
-    errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
+    errors: list[FieldProblem] = Field(
+        default_factory=list, description="400, UNDO_CONFLICT: one for each problem"
+    )
     reason: str = Field(default_factory=str, description="401: why the token is invalid")
     hint: str = Field(default_factory=str, description="401: what a developer should check")
     data: Task | None = Field(default_factory=lambda: None, description="412: the current task")
@@ -344,7 +394,9 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str = Field(description="A sentence for a person")
     code: str = Field(description="A constant for a program")
-    errors: list[FieldProblem] = Field(default_factory=list, description="400, UNDO_CONFLICT: one for each problem")
+    errors: list[FieldProblem] = Field(
+        default_factory=list, description="400, UNDO_CONFLICT: one for each problem"
+    )
     reason: str = Field(default_factory=str, description="401: why the token is invalid")
     hint: str = Field(default_factory=str, description="401: what a developer should check")
     data: Task | None = Field(default_factory=lambda: None, description="412: the current task")

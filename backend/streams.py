@@ -31,7 +31,9 @@ def write(text: str) -> None:
         print(text, flush=True)
     except OSError as error:
         _open_nowhere(1)  # Python would try once more at its end, and complain in its own words
-        raise SettingError(f"Standard output cannot be written ({error.strerror}); send it to another place.") from None
+        raise SettingError(
+            f"Standard output cannot be written ({error.strerror}); send it to another place."
+        ) from None
 
 
 def remark(text: str) -> None:

@@ -23,8 +23,8 @@ from storage import Outcome, Versions
 Filter = Literal["all", "pending", "completed"]
 Task = dict[str, Any]
 
-# Rows of one statement of a whole list: half a millisecond of the worker. 500 take 1.2 and double others' p99; 100 cost
-# a sixth more in all (a list of 100,000: 280 ms instead of 240).
+# Rows of one statement of a whole list: half a millisecond of the worker. 500 take 1.2 and double
+# others' p99; 100 cost a sixth more in all (a list of 100,000: 280 ms instead of 240).
 BATCH = 200
 BATCH_POOLED = 1_000  # behind a pooler, across a network, where each takes four round trips
 
@@ -62,7 +62,11 @@ SELECT task.* FROM scope CROSS JOIN LATERAL (
 
 
 # Each has a text of its own, so that PostgreSQL sees which index serves it.
-LIST = {"all": _list(""), "pending": _list("AND NOT completed "), "completed": _list("AND completed ")}
+LIST = {
+    "all": _list(""),
+    "pending": _list("AND NOT completed "),
+    "completed": _list("AND completed "),
+}
 
 
 class Position(NamedTuple):
@@ -82,7 +86,9 @@ class Listing(NamedTuple):
     tasks: list[Row]
 
 
-async def list_newest_first(db: OwnerDatabase, filter: Filter, limit: int, after: Position = NEWEST) -> Listing:
+async def list_newest_first(
+    db: OwnerDatabase, filter: Filter, limit: int, after: Position = NEWEST
+) -> Listing:
     """At most `limit` tasks that come after `after`."""
     own, *found = await db.read(LIST[filter], limit, *after)
     return Listing(last_change(own), found)
@@ -98,10 +104,14 @@ async def list_all(
     """
     size = BATCH_POOLED if db.is_pooled else BATCH
     first = await list_newest_first(db, filter, size + 1, after)
-    return first, _rest(db, filter, size, _place(first.tasks[-1])) if len(first.tasks) > size else None
+    return first, _rest(db, filter, size, _place(first.tasks[-1])) if len(
+        first.tasks
+    ) > size else None
 
 
-async def _rest(db: OwnerDatabase, filter: Filter, size: int, after: Position) -> AsyncIterator[list[Row]]:
+async def _rest(
+    db: OwnerDatabase, filter: Filter, size: int, after: Position
+) -> AsyncIterator[list[Row]]:
     is_full = True
     while is_full:
         _, batch = await list_newest_first(db, filter, size, after)
@@ -148,16 +158,24 @@ async def create(
     return made.object, made.status == "done"
 
 
-async def update(db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions = None) -> Task:
+async def update(
+    db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions = None
+) -> Task:
     """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
     return written(await db.store(storage.update(TASK, id, fields, if_match)))
 
 
-async def complete(db: OwnerDatabase, id: int, completed: bool | None = None, if_match: Versions = None) -> Task:
+async def complete(
+    db: OwnerDatabase, id: int, completed: bool | None = None, if_match: Versions = None
+) -> Task:
     """Set `completed`, or toggle it where None is given. Setting what it already is changes nothing."""
     if completed is None:
         return written(await db.store(storage.toggle(TASK, id, if_match)))
-    return written(await db.store(storage.update(TASK, id, {"completed": completed}, if_match, skips_same=True)))
+    return written(
+        await db.store(
+            storage.update(TASK, id, {"completed": completed}, if_match, skips_same=True)
+        )
+    )
 
 
 async def delete(db: OwnerDatabase, id: int, if_match: Versions = None) -> None:

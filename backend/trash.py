@@ -39,7 +39,9 @@ async def list_latest_first(db: OwnerDatabase, limit: int, after: Position = LAT
     return Listing(last_change(own), found)
 
 
-async def purge(db: OwnerDatabase, id: int, if_match: Versions = None, untouched_since: datetime | None = None) -> None:
+async def purge(
+    db: OwnerDatabase, id: int, if_match: Versions = None, untouched_since: datetime | None = None
+) -> None:
     """Delete for good what is in the trash, and was not changed after that. No text of it is kept anywhere."""
     [purged] = await db.store(storage.purge(TASK, id, if_match, untouched_since))
     if purged.status == "absent":

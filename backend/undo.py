@@ -76,9 +76,15 @@ class Undone:
     def conflicts(self, now: Mapping[str, Any] | None) -> list[str]:
         """The fields that hold something newer. Of a creation every field counts: undoing it takes all away."""
         if now is None:
-            return sorted(name for name, net in self.fields.items() if net.broken and not self.created)
+            return sorted(
+                name for name, net in self.fields.items() if net.broken and not self.created
+            )
         if self.created:
-            nets = {name: self.fields.get(name, Net(None, None)) for name in now if name != DELETED_AT.name}
+            nets = {
+                name: self.fields.get(name, Net(None, None))
+                for name in now
+                if name != DELETED_AT.name
+            }
             return sorted(name for name, net in nets.items() if net.broken or now[name] != net.new)
         return sorted(
             name
@@ -134,7 +140,11 @@ async def _undo(db: OwnerDatabase, chosen: list[Change], if_match: Versions) -> 
     outcomes = await db.store(*edits, all=len(edits) > 1)
     if any(outcome.status in ("stale", "absent") for outcome in outcomes):
         raise GuardLost  # not under the lock
-    made = [outcome.object["version"] for outcome in outcomes if outcome.status == "done" and outcome.object]
+    made = [
+        outcome.object["version"]
+        for outcome in outcomes
+        if outcome.status == "done" and outcome.object
+    ]
     return await changes.since(db, made[0] - 1, len(made)) if made else []
 
 

@@ -43,7 +43,8 @@ FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT att
 ORDER BY attnum
 """
 
-# Taking over makes a new table. What hangs on the old one beside its rows would be gone without a word.
+# Taking over makes a new table. What hangs on the old one beside its rows would be gone without a
+# word.
 HANGS_ON_IT = """
 WITH old AS (SELECT $1::text::regclass AS oid)
 SELECT 'constraint ' || conname AS thing FROM pg_constraint, old WHERE conrelid = old.oid AND contype NOT IN ('p', 'n')
@@ -102,7 +103,9 @@ async def find(session: Session) -> Adoptable | None:
 async def set_aside(session: Session, table: Adoptable) -> int:
     """Check every row, copy all of them, and drop the table. Returns the next id: none is given twice."""
     await session.execute(f"LOCK TABLE {table.name} IN ACCESS EXCLUSIVE MODE")
-    await session.execute("SET LOCAL row_security = off")  # rows that are hidden from this login are an error
+    await session.execute(
+        "SET LOCAL row_security = off"
+    )  # rows that are hidden from this login are an error
     if table.flaw:
         raise Unfit(f"the table {table.name} cannot be adopted: {table.flaw}. Nothing was changed.")
     await _check_rows(session, table)
@@ -119,7 +122,9 @@ async def put_back(session: Session, next_id: int) -> int:
 
     Returns how many rows there are.
     """
-    await session.execute("ALTER TABLE tasks NO FORCE ROW LEVEL SECURITY")  # it would bind this login, too
+    await session.execute(
+        "ALTER TABLE tasks NO FORCE ROW LEVEL SECURITY"
+    )  # it would bind this login, too
     done = await session.execute(PUT_BACK)
     await session.execute("ALTER TABLE tasks FORCE ROW LEVEL SECURITY")
     await session.execute(f"ALTER TABLE tasks ALTER COLUMN id RESTART WITH {next_id}")
@@ -130,7 +135,9 @@ async def _flaw(session: Session, table: str, types: dict[str, str]) -> str:
     if more := [name for name in types if name not in COLUMNS]:
         return f"what is in {_listed(more)} would be lost"
     if wrong := [name for name, allowed in COLUMNS.items() if types[name] not in allowed]:
-        return "; ".join(f"{name} is of type {types[name]}, not {' or '.join(COLUMNS[name])}" for name in wrong)
+        return "; ".join(
+            f"{name} is of type {types[name]}, not {' or '.join(COLUMNS[name])}" for name in wrong
+        )
     if not await session.fetchval(HAS_ITS_KEY, table):
         return "id is not its primary key"
     if things := [row["thing"] for row in await session.fetch(HANGS_ON_IT, table)]:
@@ -146,7 +153,9 @@ async def _check_rows(session: Session, table: Adoptable) -> None:
     if broken:
         rows = len({id for ids in broken.values() for id in ids})
         listed = "; ".join(f"{flaw} ({_ids(ids)})" for flaw, ids in sorted(broken.items()))
-        raise Unfit(f"{rows} of the rows of {table.name} break a rule: {listed}. Correct them; nothing was changed.")
+        raise Unfit(
+            f"{rows} of the rows of {table.name} break a rule: {listed}. Correct them; nothing was changed."
+        )
 
 
 def _flaws(row: Any) -> Iterator[str]:
@@ -158,7 +167,9 @@ def _flaws(row: Any) -> Iterator[str]:
     try:
         TaskCreate.model_validate({"title": row["title"], "description": row["description"]})
     except ValidationError as error:
-        yield from (problem["msg"] for problem in error.errors(include_input=False, include_url=False))
+        yield from (
+            problem["msg"] for problem in error.errors(include_input=False, include_url=False)
+        )
     else:
         if len(row["title"]) > TITLE_MAX:  # it is kept as it is, white space at its ends included
             yield f"Title must be between 1 and {TITLE_MAX} characters"

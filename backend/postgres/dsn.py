@@ -13,17 +13,32 @@ from errors import SettingError
 
 SCHEMES = ("postgresql", "postgres")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-ASK_FOR_VERIFICATION = (("channel_binding", "require"), ("sslaccept", "strict"))  # the second is Prisma's
+ASK_FOR_VERIFICATION = (
+    ("channel_binding", "require"),
+    ("sslaccept", "strict"),
+)  # the second is Prisma's
 FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 NEEDS_A_ROOT_FILE = ("sslcrl", "ssl_min_protocol_version", "ssl_max_protocol_version")
 OF_ASYNCPG = frozenset(
     {
-        *("host", "port", "user", "password", "passfile", "dbname", "database", "service", "krbsrvname", "gsslib"),
+        *(
+            "host",
+            "port",
+            "user",
+            "password",
+            "passfile",
+            "dbname",
+            "database",
+            "service",
+            "krbsrvname",
+            "gsslib",
+        ),
         *("sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslnegotiation"),
         *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs"),
     }
 )
-# What PostgreSQL takes from a client, by name or by family. A test asks a server for the names of its settings.
+# What PostgreSQL takes from a client, by name or by family. A test asks a server for the names of
+# its settings.
 OF_POSTGRESQL = re.compile(
     r"\w+\.\w+|options|application_name|role|search_path|row_security|timezone"
     r"|timezone_abbreviations|datestyle|intervalstyle|bytea_output|extra_float_digits"
@@ -41,11 +56,17 @@ OF_POSTGRESQL = re.compile(
     r"|standard_conforming_strings|transform_null_equals",
     re.IGNORECASE,
 )
-NOT_FOR_POSTGRESQL = frozenset({"client_encoding"})  # asyncpg speaks UTF-8, whatever other clients speak
-THROUGH_A_POOLER = frozenset({"options", "application_name", "timezone", "datestyle", "standard_conforming_strings"})
+NOT_FOR_POSTGRESQL = frozenset(
+    {"client_encoding"}
+)  # asyncpg speaks UTF-8, whatever other clients speak
+THROUGH_A_POOLER = frozenset(
+    {"options", "application_name", "timezone", "datestyle", "standard_conforming_strings"}
+)
 SEARCH_PATHS = ("search_path", "currentSchema", "schema")  # as PostgreSQL, JDBC and Prisma name it
 ASKS_FOR_SECURITY = re.compile(r"ssl|tls|channel|require|auth", re.IGNORECASE)
-ASKS_FOR_NOTHING = frozenset({"sslcompression", "sslsni", "sslidentity", "sslcertmode", "sslkeylogfile"})
+ASKS_FOR_NOTHING = frozenset(
+    {"sslcompression", "sslsni", "sslidentity", "sslcertmode", "sslkeylogfile"}
+)
 SECRETS = frozenset({"password", "sslpassword"})
 YES = ("true", "1", "yes", "on")
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\],]*)(?::[0-9]{0,5})?"
@@ -94,7 +115,9 @@ def direct(address: Address) -> Address:
     if not _is_neon_pooler(address.host):
         return address
     before, at, after = address.url.rpartition("@")  # the only one: `parse` lets no other through
-    return replace(address, url=before + at + _straight(after), host=_straight(address.host), pooled=False)
+    return replace(
+        address, url=before + at + _straight(after), host=_straight(address.host), pooled=False
+    )
 
 
 def _unwrap(text: str) -> str:
@@ -106,11 +129,17 @@ def _unwrap(text: str) -> str:
 
 
 def _split(text: str, variable: str) -> SplitResult:
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9.-]*)(\+[A-Za-z0-9_]+)?://", text)  # SQLAlchemy's names a driver
+    scheme = re.match(
+        r"([A-Za-z][A-Za-z0-9.-]*)(\+[A-Za-z0-9_]+)?://", text
+    )  # SQLAlchemy's names a driver
     if not scheme:
-        raise SettingError(f"{variable} {'has no scheme' if text else 'is empty'}; it must start with 'postgresql://'.")
+        raise SettingError(
+            f"{variable} {'has no scheme' if text else 'is empty'}; it must start with 'postgresql://'."
+        )
     if scheme[1].lower() not in SCHEMES:
-        raise SettingError(f"{variable} starts with {scheme[0]!r}; it must start with 'postgresql://'.")
+        raise SettingError(
+            f"{variable} starts with {scheme[0]!r}; it must start with 'postgresql://'."
+        )
     try:
         parts = urlsplit("postgresql://" + text[scheme.end() :])
     except ValueError:
@@ -126,7 +155,9 @@ def _check_place(host: str, ports: list[str], variable: str) -> None:
     if not all(host.split(",")):
         raise SettingError(f"{variable} names no host; {EXAMPLE}.")
     if not all(port == "" or (port.isdecimal() and 0 < int(port) < 65536) for port in ports):
-        raise SettingError(f"{variable} has a port that cannot be; it must be a number from 1 to 65535.")
+        raise SettingError(
+            f"{variable} has a port that cannot be; it must be a number from 1 to 65535."
+        )
 
 
 def _parameters(text: str) -> dict[str, str]:
@@ -152,15 +183,21 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _leave_out_unknown(query: dict[str, str], pooled: bool, variable: str, notes: list[str]) -> None:
+def _leave_out_unknown(
+    query: dict[str, str], pooled: bool, variable: str, notes: list[str]
+) -> None:
     """PostgreSQL would refuse what is meant for another client. But a misspelt `sslmode` must not go unnoticed."""
     unknown = sorted(name for name in query if not _is_known(name, pooled))
     for name in unknown:
         del query[name]
-    asking = [name for name in unknown if ASKS_FOR_SECURITY.search(name) and name not in ASKS_FOR_NOTHING]
+    asking = [
+        name for name in unknown if ASKS_FOR_SECURITY.search(name) and name not in ASKS_FOR_NOTHING
+    ]
     if asking:
         names = _names(asking, query)
-        raise SettingError(f"{variable} asks for a protection that is unknown here: {names}. Correct or remove it.")
+        raise SettingError(
+            f"{variable} asks for a protection that is unknown here: {names}. Correct or remove it."
+        )
     if unknown:
         notes.append(f"not used here, so left out of the URL: {_names(unknown, query)}.")
 
@@ -191,13 +228,19 @@ def _choose_ssl_mode(query: dict[str, str], variable: str, notes: list[str]) -> 
         query["sslmode"] = "require"
     mode = query.get("sslmode", "prefer")
     if mode not in SSL_MODES:
-        raise SettingError(f"{variable} has an sslmode that does not exist; it must be one of {', '.join(SSL_MODES)}.")
+        raise SettingError(
+            f"{variable} has an sslmode that does not exist; it must be one of {', '.join(SSL_MODES)}."
+        )
     for name, value in ASK_FOR_VERIFICATION:
         if query.pop(name, None) == value and query.get("sslmode") != "verify-full":
             if mode == "disable":
-                raise SettingError(f"{variable} has {name}={value}, which needs TLS; remove sslmode=disable.")
+                raise SettingError(
+                    f"{variable} has {name}={value}, which needs TLS; remove sslmode=disable."
+                )
             query["sslmode"] = "verify-full"
-            notes.append(f"{name}={value} is answered by verifying the server's certificate (verify-full).")
+            notes.append(
+                f"{name}={value} is answered by verifying the server's certificate (verify-full)."
+            )
     for name in FILES:
         path = query.get(name, "")
         if path and (name, path) != ("sslrootcert", "system") and not os.access(path, os.R_OK):
@@ -216,14 +259,21 @@ def _system_trust(query: dict[str, str], variable: str) -> ssl.SSLContext:
     """
     for name in NEEDS_A_ROOT_FILE:
         if name in query:
-            raise SettingError(f"{variable} has {name}, which works only with sslrootcert=<file>; add that file.")
-    given = {name: query.pop(name, "") for name in ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")}
+            raise SettingError(
+                f"{variable} has {name}, which works only with sslrootcert=<file>; add that file."
+            )
+    given = {
+        name: query.pop(name, "")
+        for name in ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
+    }
     context = ssl.create_default_context()
     if given["sslcert"]:
         try:
             context.load_cert_chain(given["sslcert"], given["sslkey"] or None, given["sslpassword"])
         except OSError:
-            raise SettingError(f"{variable}: sslcert and sslkey must be a certificate and its key (PEM).") from None
+            raise SettingError(
+                f"{variable}: sslcert and sslkey must be a certificate and its key (PEM)."
+            ) from None
     return context
 
 

@@ -17,7 +17,8 @@ ROLE = "todo_app"  # NOLOGIN, neither owner nor BYPASSRLS: requests run as this 
 IN_USE = "todo: in use"
 UNWANTED = "todo: not wanted since "  # and a date
 
-# Ours are those that are wanted now, by their names, and those that say of themselves that they were wanted once.
+# Ours are those that are wanted now, by their names, and those that say of themselves that they
+# were wanted once.
 
 INSTALLED = f"""
 SELECT p.proname AS name, p.oid::regprocedure::text AS signature, obj_description(p.oid, 'pg_proc') AS comment,
@@ -54,7 +55,10 @@ def script(wanted: Iterable[Function]) -> str:
 
 async def install(session: Any, wanted: Iterable[Function]) -> None:
     """Make those of `wanted` that are missing, and see to the others. The caller holds the lock of migrations."""
-    there = {row["name"]: row for row in await session.fetch(INSTALLED, [function.name for function in wanted])}
+    there = {
+        row["name"]: row
+        for row in await session.fetch(INSTALLED, [function.name for function in wanted])
+    }
     for function in wanted:
         if function.name not in there:
             await session.execute(function.text)

@@ -26,21 +26,29 @@ log = logging.getLogger("todo.database")
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 VERSION_TABLE = "todo_schema_version"
+MIGRATED_TO = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608  # a constant
 LOCK = 0x70D0_A91  # any number that nobody else takes
 ROLE = functions.ROLE
 RETENTION_ROLE = "todo_retention"  # the same, and sees nothing but what has expired: retention.py runs as this one
 # Each with rows that are one user's alone.
-ISOLATED = (*(entity.table for entity in ENTITIES), "change_counters", "changes", "idempotency_keys")
+ISOLATED = (
+    *(entity.table for entity in ENTITIES),
+    "change_counters",
+    "changes",
+    "idempotency_keys",
+)
 FUNCTIONS = (storage.STORE, storage.FIND_ANSWER, storage.KEEP_ANSWER)
 OLDEST_SERVER = 14
 
-# Requests queue behind a migration that waits for a table. They give up after 1.5 s, so the migration does before.
+# Requests queue behind a migration that waits for a table. They give up after 1.5 s, so the
+# migration does before.
 LOCK_WAIT = "1s"
 QUEUE_WAIT = "10s"  # for another migration: nobody is behind us, and it has often ended before
 PAUSE_SECONDS = 2.0  # until it tries again; the requests are answered in the meantime
 TRY_AGAIN = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
-# An operator may have set these for the whole database or login. `transaction_timeout` is known from version 17 on.
+# An operator may have set these for the whole database or login. `transaction_timeout` is known
+# from version 17 on.
 NO_TIMEOUTS = """
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')
@@ -87,7 +95,9 @@ SERVES_FROM = re.compile(r"serves_from=(\w+)")
 
 def versions() -> list[str]:
     """Oldest first; a migration's file name starts with its version."""
-    return sorted(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    return sorted(
+        path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")
+    )
 
 
 HEAD = versions()[-1]
@@ -204,7 +214,9 @@ async def _connect(address: Address) -> Session:
         return await connect(address)
     except OSError:  # some of TLS are ValueErrors, too
         raise
-    except ValueError as error:  # a host that cannot be looked up, a parameter that asyncpg does not take
+    except (
+        ValueError
+    ) as error:  # a host that cannot be looked up, a parameter that asyncpg does not take
         raise Unfit(f"the URL cannot be used ({said(error)}).") from None
 
 
@@ -263,14 +275,20 @@ async def _find(session: Session, address: Address) -> Found:
             "use one that was made with ENCODING 'UTF8' TEMPLATE template0."
         )
     if about["server"] < OLDEST_SERVER:
-        raise Unfit(f"PostgreSQL {about['server']} is too old; it must be {OLDEST_SERVER} or newer.")
+        raise Unfit(
+            f"PostgreSQL {about['server']} is too old; it must be {OLDEST_SERVER} or newer."
+        )
     if about["schema"] is None:
         raise Unfit(
             f"no schema in the search path exists and may be used by the login {about['login']}; make one "
             f"(CREATE SCHEMA todo AUTHORIZATION {about['login']}), or grant USAGE on it."
         )
-    await session.execute("SELECT set_config('search_path', $1 || ', pg_temp', true)", about["quoted"])
-    version = await session.fetchval(f"SELECT version_num FROM {VERSION_TABLE}") if about["has_versions"] else None  # noqa: S608  # a constant
+    await session.execute(
+        "SELECT set_config('search_path', $1 || ', pg_temp', true)", about["quoted"]
+    )
+    version = None
+    if about["has_versions"]:
+        version = await session.fetchval(MIGRATED_TO)
     _require_known(version, about["comment"])
     return Found(version, about["schema"], about["quoted"], about["login"])
 
@@ -285,10 +303,16 @@ def _require_known(version: str | None, comment: str | None) -> None:
             f"the schema is version {version}, and this release can serve versions up to {HEAD}; "
             "start the release that has migrated it, or a newer one."
         )
-    log.info("database: schema %s is newer than this release's %s, and may be served by it", version, HEAD)
+    log.info(
+        "database: schema %s is newer than this release's %s, and may be served by it",
+        version,
+        HEAD,
+    )
 
 
-async def _require_room(session: Session, found: Found, adopting: bool) -> adoption.Adoptable | None:
+async def _require_room(
+    session: Session, found: Found, adopting: bool
+) -> adoption.Adoptable | None:
     """Before anything is written: may we make tables here, and is there nothing in their place?"""
     if not await session.fetchval("SELECT has_schema_privilege(current_schema(), 'CREATE')"):
         raise Unfit(
@@ -302,9 +326,13 @@ async def _require_room(session: Session, found: Found, adopting: bool) -> adopt
     others = [thing for thing in taken if not old or thing != f"table {old.name}"]
     elsewhere = "use another database, or a schema of its own (docs/database.md)."
     if others:
-        raise Unfit(f"the schema {found.quoted} has a {others[0]} already, which is not ours; {elsewhere}")
+        raise Unfit(
+            f"the schema {found.quoted} has a {others[0]} already, which is not ours; {elsewhere}"
+        )
     if adopting and not old:
-        raise Unfit(f"the schema {found.quoted} has no table of tasks to adopt; migrate without --adopt.")
+        raise Unfit(
+            f"the schema {found.quoted} has no table of tasks to adopt; migrate without --adopt."
+        )
     if old and not adopting and not (old.flaw and old.name != "tasks"):
         raise Unfit(_offer(old, found, elsewhere))
     return old if adopting else None
@@ -335,7 +363,9 @@ def _refusals() -> Iterator[None]:
     except (*OUT_OF_REACH, *TRY_AGAIN):
         raise
     except asyncpg.InsufficientPrivilegeError as error:
-        raise Unfit(f"the migration is refused ({said(error)}); migrate with the login that owns the tables.") from None
+        raise Unfit(
+            f"the migration is refused ({said(error)}); migrate with the login that owns the tables."
+        ) from None
     except asyncpg.PostgresError as error:
         raise Unfit(f"the migration fails ({said(error)}); nothing was changed.") from None
 
@@ -343,7 +373,9 @@ def _refusals() -> Iterator[None]:
 async def _say_who_holds_the_lock(session: Session) -> None:
     holder = await session.fetchrow(HOLDERS, [*ISOLATED, VERSION_TABLE, *adoption.NAMES])
     if holder is None:
-        log.warning("database: the migration waited for a lock; it is tried again in %g s", PAUSE_SECONDS)
+        log.warning(
+            "database: the migration waited for a lock; it is tried again in %g s", PAUSE_SECONDS
+        )
         return
     log.warning(
         "database: the migration waits for %s, which process %d of PostgreSQL uses (%s, %s); it is tried again in %g s",
@@ -353,7 +385,9 @@ async def _say_who_holds_the_lock(session: Session) -> None:
 
 
 async def _require_usage(session: Session, found: Found, role: str) -> None:
-    if not await session.fetchval("SELECT has_schema_privilege($1, current_schema(), 'USAGE')", role):
+    if not await session.fetchval(
+        "SELECT has_schema_privilege($1, current_schema(), 'USAGE')", role
+    ):
         raise Unfit(
             f"the role {role} may not use the schema {found.quoted}; run, as its owner: "
             f"GRANT USAGE ON SCHEMA {found.quoted} TO {ROLE}, {RETENTION_ROLE}."
@@ -367,7 +401,9 @@ async def _may_take_role(session: Session) -> bool:
 async def _is_restricted(session: Session, role: str | None) -> bool:
     """Proof, not belief: with row_security off, a query that policies apply to must fail, and with it on must not."""
     for table in ISOLATED:
-        if not await _may_read(session, role, table, "on") or await _may_read(session, role, table, "off"):
+        if not await _may_read(session, role, table, "on") or await _may_read(
+            session, role, table, "off"
+        ):
             return False
     return True
 
@@ -388,7 +424,10 @@ async def _may(session: Session, *tried: str) -> bool:
     try:
         for statement in tried:
             await session.execute(statement)
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError):  # the second: no such role
+    except (
+        asyncpg.InsufficientPrivilegeError,
+        asyncpg.InvalidParameterValueError,
+    ):  # the second: no such role
         return False
     finally:
         await trial.rollback()

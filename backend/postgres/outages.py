@@ -29,12 +29,21 @@ SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (asyncpg.TooManyConnectionsError, "The database has no free connection; try again shortly"),
     (asyncpg.DiskFullError, "The database has no room to store this; try again later"),
     (asyncpg.InsufficientResourcesError, "The database is overloaded; try again shortly"),
-    (asyncpg.ReadOnlySQLTransactionError, "The database takes no changes at the moment; try again shortly"),
+    (
+        asyncpg.ReadOnlySQLTransactionError,
+        "The database takes no changes at the moment; try again shortly",
+    ),
     (asyncpg.InvalidCachedStatementError, "The database is being changed; try again shortly"),
-    (asyncpg.FeatureNotSupportedError, "The database takes no changes at the moment; try again shortly"),
+    (
+        asyncpg.FeatureNotSupportedError,
+        "The database takes no changes at the moment; try again shortly",
+    ),
     (asyncpg.SerializationError, "Other changes came in between; try again"),
     (asyncpg.DeadlockDetectedError, "Other changes came in between; try again"),
-    (asyncpg.InvalidAuthorizationSpecificationError, "The database refuses this server's login; try again later"),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "The database refuses this server's login; try again later",
+    ),
     (TimeoutError, "The database took too long to answer; try again shortly"),
 )
 
@@ -48,7 +57,9 @@ def unavailable(error: BaseException | None) -> Unavailable:
     cause = type(error).__name__
     if _warnings.allows(cause):
         log.warning("database: %s: %s", cause, error)
-    return Unavailable(next((sentence for kind, sentence in SENTENCES if isinstance(error, kind)), OUT_OF_REACH))
+    return Unavailable(
+        next((sentence for kind, sentence in SENTENCES if isinstance(error, kind)), OUT_OF_REACH)
+    )
 
 
 def waits_for_a_turn(error: BaseException | None) -> bool:

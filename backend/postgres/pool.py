@@ -20,7 +20,9 @@ from postgres.sessions import ANSWER_SECONDS, BETWEEN_STATEMENTS, Session, Terms
 log = logging.getLogger("todo.database")
 
 SIZE = 10
-HOUSEKEEPING = 1  # a session beside them that looks at the schema, migrates, or removes what has expired
+HOUSEKEEPING = (
+    1  # a session beside them that looks at the schema, migrates, or removes what has expired
+)
 TURNS = 2  # writes of one user at a time: one works, and the next is there when it has committed
 WAIT_SECONDS = 2.0  # for a free connection; then 503
 LATE_MAX = 24  # attempts to connect that take longer than PLACE_SECONDS
@@ -102,10 +104,16 @@ class Pool:
         self.size = size
         self._idle: list[Session] = []
         self._waiting: deque[Waiter] = deque()
-        self._patience: asyncio.TimerHandle | None = None  # for the first of them: a timer for each would cost 3 µs
-        self._open = 0  # places taken: by sessions idle or in use, and by those on their way in or out
+        self._patience: asyncio.TimerHandle | None = (
+            None  # for the first of them: a timer for each would cost 3 µs
+        )
+        self._open = (
+            0  # places taken: by sessions idle or in use, and by those on their way in or out
+        )
         self._connecting: set[asyncio.Task[Session]] = set()
-        self._late: set[asyncio.Task[Session]] = set()  # still connecting, but their places were given up
+        self._late: set[asyncio.Task[Session]] = (
+            set()
+        )  # still connecting, but their places were given up
         self._closing: set[asyncio.Task[None]] = set()
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._closed = False
@@ -113,18 +121,24 @@ class Pool:
 
     async def read(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
         """The rows of a statement that changes nothing; sent once more if its connection turns out to be cut."""
-        return await self._attempt(lambda session: self._one(session, sql, arguments, seconds), again_if_cut=True)
+        return await self._attempt(
+            lambda session: self._one(session, sql, arguments, seconds), again_if_cut=True
+        )
 
     async def write(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
         """The rows of a statement that changes something, committed. Sent again only after a rollback."""
-        return await self._attempt(lambda session: self._one(session, sql, arguments, seconds), again_if_cut=False)
+        return await self._attempt(
+            lambda session: self._one(session, sql, arguments, seconds), again_if_cut=False
+        )
 
     async def transaction(
         self, work: Callable[[Transaction], Awaitable[Result]], locked_for: str | None = None
     ) -> Result:
         """What `work` returns, committed with all that it wrote; nothing is where it raises. Run again only after a
         rollback, from its beginning. `locked_for`: under that user's lock, in the same round trip as the BEGIN."""
-        return await self._attempt(lambda session: self._together(session, work, locked_for), again_if_cut=False)
+        return await self._attempt(
+            lambda session: self._together(session, work, locked_for), again_if_cut=False
+        )
 
     def turn(self, owner: str) -> Turn:
         """Few of one user's writes at a time. The others wait here: in the database each would hold a session, and all
@@ -147,7 +161,9 @@ class Pool:
         while leaving := self._connecting | self._late | self._closing:
             await asyncio.wait(leaving)
 
-    async def _attempt(self, run: Callable[[Session], Awaitable[Result]], again_if_cut: bool) -> Result:
+    async def _attempt(
+        self, run: Callable[[Session], Awaitable[Result]], again_if_cut: bool
+    ) -> Result:
         for attempt in range(1, ATTEMPTS + 1):
             session = self._free() or await self._wait()
             try:
@@ -164,13 +180,20 @@ class Pool:
                 self._give_back(session)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _one(self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float) -> list[Row]:
+    async def _one(
+        self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float
+    ) -> list[Row]:
         if session.address.pooled:
-            return await self._together(session, lambda begun: begun.read(sql, *arguments, seconds=seconds))
+            return await self._together(
+                session, lambda begun: begun.read(sql, *arguments, seconds=seconds)
+            )
         return await Transaction(session, prepares=True).read(sql, *arguments, seconds=seconds)
 
     async def _together(
-        self, session: Session, work: Callable[[Transaction], Awaitable[Result]], locked_for: str | None = None
+        self,
+        session: Session,
+        work: Callable[[Transaction], Awaitable[Result]],
+        locked_for: str | None = None,
     ) -> Result:
         try:
             begin = session.begin if locked_for is None else f"{session.begin};{_lock(locked_for)}"
@@ -181,7 +204,9 @@ class Pool:
             if not session.is_closed() and session.is_in_transaction():
                 await session.execute("ROLLBACK", timeout=ANSWER_SECONDS)
             raise
-        if done != "COMMIT":  # what PostgreSQL answers to the COMMIT of a transaction that has failed
+        if (
+            done != "COMMIT"
+        ):  # what PostgreSQL answers to the COMMIT of a transaction that has failed
             raise asyncpg.InternalClientError(f"COMMIT was answered by {done}")
         return result
 
@@ -221,8 +246,12 @@ class Pool:
         while self._waiting and self._waiting[0].deadline <= loop.time():
             late = self._waiting.popleft().session
             if not late.done():
-                late.set_exception(Unavailable("The database is busy or waking up; try again shortly"))
-        self._patience = loop.call_at(self._waiting[0].deadline, self._lose_patience) if self._waiting else None
+                late.set_exception(
+                    Unavailable("The database is busy or waking up; try again shortly")
+                )
+        self._patience = (
+            loop.call_at(self._waiting[0].deadline, self._lose_patience) if self._waiting else None
+        )
 
     def _give_back(self, session: Session) -> None:
         self.used_at = time.monotonic()

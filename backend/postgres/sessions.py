@@ -19,14 +19,20 @@ from postgres.dsn import Address
 
 log = logging.getLogger("todo.database")
 
-CONNECT_SECONDS = 15.0  # a suspended Neon takes up to 10; it goes on while requests are told to come back
+CONNECT_SECONDS = (
+    15.0  # a suspended Neon takes up to 10; it goes on while requests are told to come back
+)
 LIFETIME_SECONDS = 280.0  # below the 300 after which Neon suspends and cuts
 ANSWER_SECONDS = 2.0
-LIMITS = {"statement_timeout": "10s", "lock_timeout": "1500ms", "idle_in_transaction_session_timeout": "10s"}
+LIMITS = {
+    "statement_timeout": "10s",
+    "lock_timeout": "1500ms",
+    "idle_in_transaction_session_timeout": "10s",
+}
 
-# What would change a statement's meaning, or end it, if an operator's ALTER DATABASE or ALTER ROLE decided it, or what
-# another client has SET. Each value is written as PostgreSQL shows it. All else stays the operator's: planning, memory,
-# how durable a commit is.
+# What would change a statement's meaning, or end it, if an operator's ALTER DATABASE or ALTER ROLE
+# decided it, or what another client has SET. Each value is written as PostgreSQL shows it. All else
+# stays the operator's: planning, memory, how durable a commit is.
 MEANING = {
     "row_security": "on",
     "client_encoding": "UTF8",
@@ -55,10 +61,16 @@ OF_A_TRANSACTION = {
     "transaction_deferrable": "off",
 }
 
-# A pooler may hand over what another client has left in a session. (DISCARD ALL would need a round trip of its own.)
-CLEAN = "RESET ALL;CLOSE ALL;UNLISTEN *;DEALLOCATE ALL;DISCARD TEMP;SELECT pg_advisory_unlock_all();"
+# A pooler may hand over what another client has left in a session. (DISCARD ALL would need a round
+# trip of its own.)
+CLEAN = (
+    "RESET ALL;CLOSE ALL;UNLISTEN *;DEALLOCATE ALL;DISCARD TEMP;SELECT pg_advisory_unlock_all();"
+)
 
-BETWEEN_STATEMENTS = (asyncpg.PostgresError, ApiError)  # the server has answered; or an operation has, with a refusal
+BETWEEN_STATEMENTS = (
+    asyncpg.PostgresError,
+    ApiError,
+)  # the server has answered; or an operation has, with a refusal
 
 CONNECTIONS = """
 SELECT least(
@@ -125,7 +137,9 @@ class Terms(NamedTuple):
     """What a session must hold before it serves."""
 
     role: str | None = None  # None: the login as it is
-    schema: str | None = None  # where our tables are, quoted if need be; None: where the login's own search path leads
+    schema: str | None = (
+        None  # where our tables are, quoted if need be; None: where the login's own search path leads
+    )
     isolated: tuple[str, ...] = ()  # the tables of which it must see one user's rows alone
 
 
@@ -153,7 +167,9 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no typ
 
     def is_ready_after(self, error: BaseException) -> bool:
         """Whether the server waits for the next statement after `error`, outside any transaction."""
-        if not isinstance(error, BETWEEN_STATEMENTS) or isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        if not isinstance(error, BETWEEN_STATEMENTS) or isinstance(
+            error, asyncpg.ReadOnlySQLTransactionError
+        ):
             return False  # a time-out, a cancellation, arguments that were never sent; or no longer the primary
         return not self.is_closed() and not self.is_in_transaction()
 
@@ -178,7 +194,9 @@ async def connect(address: Address, terms: Terms = AS_IT_IS) -> Session:
     """
     try:
         return await _connect(address, terms)
-    except asyncpg.ProtocolViolationError:  # it refuses our start-up parameters, or `_parameters_arrived`
+    except (
+        asyncpg.ProtocolViolationError
+    ):  # it refuses our start-up parameters, or `_parameters_arrived`
         if address.pooled:
             raise
         session = await _connect(replace(address, pooled=True), terms)
@@ -208,7 +226,9 @@ async def look_at(address: Address) -> tuple[Address, int | None]:
     """
     session = await connect(address)
     try:
-        return session.address, None if session.address.pooled else await session.fetchval(CONNECTIONS)
+        return session.address, None if session.address.pooled else await session.fetchval(
+            CONNECTIONS
+        )
     finally:
         await close(session)
 
@@ -252,7 +272,9 @@ async def _set_right(session: Session, terms: Terms, at_start: Mapping[str, str]
         else:
             wanted |= OF_A_SESSION
             arrived = _parameters_arrived(at_start, session.get_server_pid())
-            await session.execute(f"{arrived}{CLEAN}{_set('SET', wanted, terms)}{_check(wanted, terms)}")
+            await session.execute(
+                f"{arrived}{CLEAN}{_set('SET', wanted, terms)}{_check(wanted, terms)}"
+            )
     except asyncpg.RaiseError as flaws:
         raise SessionRefused(f"a new session is not as it must be: {flaws}") from None
 
@@ -263,13 +285,17 @@ def _set(how: str, wanted: Mapping[str, str], terms: Terms) -> str:
     settings = [f"{how} {name} = {_quoted(wanted[name])};" for name in names]
     path = f"{terms.schema}, pg_temp" if terms.schema else "DEFAULT"
     role = f"{how} ROLE {terms.role};" if terms.role else f'{how} "role" TO DEFAULT;'
-    return "".join([f"{how} SESSION AUTHORIZATION DEFAULT;", *settings, f"{how} search_path = {path};", role])
+    return "".join(
+        [f"{how} SESSION AUTHORIZATION DEFAULT;", *settings, f"{how} search_path = {path};", role]
+    )
 
 
 def _parameters_arrived(at_start: Mapping[str, str], pid: int) -> str:
     """A pooler answers with a process id of its own. If it drops start-up parameters too, nothing says that it keeps
     a server for each client, and what is set for a session could end up in somebody else's."""
-    return RAISE.format(condition="protocol_violation", flaws=DROPPED.format(values=_rows(at_start), pid=pid))
+    return RAISE.format(
+        condition="protocol_violation", flaws=DROPPED.format(values=_rows(at_start), pid=pid)
+    )
 
 
 def _check(wanted: Mapping[str, str], terms: Terms) -> str:

@@ -22,7 +22,12 @@ router = APIRouter(
 )
 
 
-@router.get("/changes", operation_id="list_changes", response_model=ChangesResponse, responses=errors(400, 410))
+@router.get(
+    "/changes",
+    operation_id="list_changes",
+    response_model=ChangesResponse,
+    responses=errors(400, 410),
+)
 async def list_changes(db: Db, query: Annotated[ChangesQuery, Query()]) -> Answer:
     """The changes after `since`, oldest first: who changed what and when, with the old and new values."""
     found = await changes.since(db, query.since, query.limit)

@@ -27,7 +27,9 @@ from web.fields import is_known
 router = APIRouter(route_class=door(everybody), include_in_schema=False)
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
-SWAGGER_UI = files("fastapi_swagger") / "resources"  # Swagger UI as its makers publish it; nothing else of the package
+SWAGGER_UI = (
+    files("fastapi_swagger") / "resources"
+)  # Swagger UI as its makers publish it; nothing else of the package
 
 HTML = b"text/html; charset=utf-8"
 CONTENT_TYPES = {
@@ -37,7 +39,8 @@ CONTENT_TYPES = {
 }
 IMMUTABLE = b"public, max-age=31536000, immutable"
 REVALIDATE = b"no-cache"
-# Everything comes from files of this server, nothing inline; Swagger UI has its icons as data: URLs.
+# Everything comes from files of this server, nothing inline; Swagger UI has its icons as data:
+# URLs.
 CONTENT_SECURITY_POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -54,9 +57,15 @@ SentHeaders = Mapping[bytes, bytes]
 class Resource:
     """Bytes that stay the same while the process lives, compressed once, with their ETags."""
 
-    def __init__(self, body: bytes, content_type: bytes, cache_control: bytes, headers: Headers | None = None) -> None:
+    def __init__(
+        self, body: bytes, content_type: bytes, cache_control: bytes, headers: Headers | None = None
+    ) -> None:
         self.content_type = content_type
-        self.headers: Headers = [(b"cache-control", cache_control), (b"vary", b"Accept-Encoding"), *(headers or [])]
+        self.headers: Headers = [
+            (b"cache-control", cache_control),
+            (b"vary", b"Accept-Encoding"),
+            *(headers or []),
+        ]
         self.body = body
         self.digest = sha256(body).hexdigest()[:16]
 
@@ -73,12 +82,17 @@ class Resource:
         if is_known(etag, if_none_match):
             return not_modified(*headers)
         if zip_it:
-            return Answer(200, self.zipped, self.content_type, [*headers, (b"content-encoding", b"gzip")])
+            return Answer(
+                200, self.zipped, self.content_type, [*headers, (b"content-encoding", b"gzip")]
+            )
         return Answer(200, self.body, self.content_type, headers)
 
 
 def _assets() -> dict[str, Resource]:
-    ours = {name: STATIC / name for name in ("favicon.svg", "home.css", "home.js", "docs.css", "docs.js")}
+    ours = {
+        name: STATIC / name
+        for name in ("favicon.svg", "home.css", "home.js", "docs.css", "docs.js")
+    }
     theirs = {name: SWAGGER_UI / name for name in ("swagger-ui.css", "swagger-ui-bundle.js")}
     return {
         name: Resource(file.read_bytes(), CONTENT_TYPES[Path(name).suffix], IMMUTABLE)
@@ -93,9 +107,12 @@ def _path(name: str, asset: Resource) -> str:
 
 NAMED = _assets()
 ASSETS = {f"/{_path(name, asset)}": asset for name, asset in NAMED.items()}
-PATHS = {re.sub("[.-]", "_", name): _path(name, asset) for name, asset in NAMED.items()}  # $home_css in a template
+PATHS = {
+    re.sub("[.-]", "_", name): _path(name, asset) for name, asset in NAMED.items()
+}  # $home_css in a template
 
-# Links are relative, because only a proxy knows the prefix that it strips: $root in a template leads from the page up.
+# Links are relative, because only a proxy knows the prefix that it strips: $root in a template
+# leads from the page up.
 BESIDE, BELOW = "./", "../"  # for /docs and for /docs/
 
 

@@ -9,7 +9,15 @@ from fastapi import APIRouter, Depends, Query, Security
 
 import changes
 import tasks
-from schemas import ListQuery, TaskComplete, TaskCreate, TaskDeleted, TaskListResponse, TaskResponse, TaskUpdate
+from schemas import (
+    ListQuery,
+    TaskComplete,
+    TaskCreate,
+    TaskDeleted,
+    TaskListResponse,
+    TaskResponse,
+    TaskUpdate,
+)
 from web.answers import Answer, Streamed, answer, streamed, task_answer, unchanged, with_location
 from web.documentation import BEARER, GUARDED, LOCATED, NOT_MODIFIED, errors, owner
 from web.doors import Db, Door, IfMatch, IfNoneMatch, PageCursors, TaskId
@@ -30,9 +38,17 @@ router = APIRouter(
 )
 
 
-@router.get("", operation_id="list_tasks", response_model=TaskListResponse, responses={**NOT_MODIFIED, **errors(400)})
+@router.get(
+    "",
+    operation_id="list_tasks",
+    response_model=TaskListResponse,
+    responses={**NOT_MODIFIED, **errors(400)},
+)
 async def list_tasks(
-    db: Db, pages: PageCursors, query: Annotated[ListQuery, Query()], if_none_match: IfNoneMatch = None
+    db: Db,
+    pages: PageCursors,
+    query: Annotated[ListQuery, Query()],
+    if_none_match: IfNoneMatch = None,
 ) -> Answer | Streamed:
     """Newest first. Without `limit` you get all tasks. With it you get a page, and `next_cursor` for the next one.
 
@@ -66,12 +82,19 @@ async def list_tasks(
 async def create_task(db: Db, body: TaskCreate, if_match: IfMatch = None) -> Answer:
     """If one of your tasks already has this `uid`, you get that task (200), and nothing is created."""
     task, is_new = await tasks.create(db, body.fields(), body.chosen_uid(), if_match)
-    reply = task_answer(task, "Task created", 201) if is_new else task_answer(task, "Task already exists")
+    reply = (
+        task_answer(task, "Task created", 201)
+        if is_new
+        else task_answer(task, "Task already exists")
+    )
     return with_location(f"/api/{quote(db.owner, safe='')}/tasks/{task['id']}", reply)
 
 
 @router.get(
-    "/{task_id}", operation_id="get_task", response_model=TaskResponse, responses={**NOT_MODIFIED, **errors(400, 404)}
+    "/{task_id}",
+    operation_id="get_task",
+    response_model=TaskResponse,
+    responses={**NOT_MODIFIED, **errors(400, 404)},
 )
 async def get_task(db: Db, task_id: TaskId, if_none_match: IfNoneMatch = None) -> Answer:
     task = await tasks.get(db, task_id)
@@ -86,7 +109,9 @@ async def get_task(db: Db, task_id: TaskId, if_none_match: IfNoneMatch = None) -
     response_model=TaskResponse,
     responses=errors(400, 404, *GUARDED, 413, 415),
 )
-async def update_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatch = None) -> Answer:
+async def update_task(
+    db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatch = None
+) -> Answer:
     """Changes the fields that you send, and no others. `description: null` clears the description."""
     return task_answer(await tasks.update(db, task_id, body.fields(), if_match), "Task updated")
 
@@ -103,7 +128,10 @@ async def patch_task(db: Db, task_id: TaskId, body: TaskUpdate, if_match: IfMatc
 
 
 @router.delete(
-    "/{task_id}", operation_id="delete_task", response_model=TaskDeleted, responses=errors(400, 404, *GUARDED)
+    "/{task_id}",
+    operation_id="delete_task",
+    response_model=TaskDeleted,
+    responses=errors(400, 404, *GUARDED),
 )
 async def delete_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
     """Moves the task to the trash."""
@@ -117,8 +145,12 @@ async def delete_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answ
     response_model=TaskResponse,
     responses=errors(400, 404, *GUARDED, 413, 415),
 )
-async def complete_task(db: Db, task_id: TaskId, body: TaskComplete | None = None, if_match: IfMatch = None) -> Answer:
+async def complete_task(
+    db: Db, task_id: TaskId, body: TaskComplete | None = None, if_match: IfMatch = None
+) -> Answer:
     """Toggles without a body, or with `{}` or `null`. With `{"completed": true}` it sets, so a retry is safe."""
     wanted = body.completed if body and body.model_fields_set else None
     task = await tasks.complete(db, task_id, wanted, if_match)
-    return task_answer(task, "Task marked as completed" if task["completed"] else "Task marked as incomplete")
+    return task_answer(
+        task, "Task marked as completed" if task["completed"] else "Task marked as incomplete"
+    )

@@ -24,9 +24,17 @@ router = APIRouter(
 )
 
 
-@router.get("", operation_id="list_trash", response_model=TrashResponse, responses={**NOT_MODIFIED, **errors(400)})
+@router.get(
+    "",
+    operation_id="list_trash",
+    response_model=TrashResponse,
+    responses={**NOT_MODIFIED, **errors(400)},
+)
 async def list_trash(
-    db: Db, pages: PageCursors, query: Annotated[PageQuery, Query()], if_none_match: IfNoneMatch = None
+    db: Db,
+    pages: PageCursors,
+    query: Annotated[PageQuery, Query()],
+    if_none_match: IfNoneMatch = None,
 ) -> Answer:
     """The last deleted task comes first. After 30 days (TRASH_KEPT_DAYS) a task is deleted for good."""
     binding = (db.owner, "trash")
@@ -49,11 +57,16 @@ async def list_trash(
 async def restore_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
     """Moves the task out of the trash. It is as it was before."""
     task = await tasks.restore(db, task_id, if_match)
-    return with_location(f"/api/{quote(db.owner, safe='')}/tasks/{task_id}", task_answer(task, "Task restored"))
+    return with_location(
+        f"/api/{quote(db.owner, safe='')}/tasks/{task_id}", task_answer(task, "Task restored")
+    )
 
 
 @router.delete(
-    "/{task_id}", operation_id="purge_task", response_model=TaskDeleted, responses=errors(400, 404, *GUARDED)
+    "/{task_id}",
+    operation_id="purge_task",
+    response_model=TaskDeleted,
+    responses=errors(400, 404, *GUARDED),
 )
 async def purge_task(db: Db, task_id: TaskId, if_match: IfMatch = None) -> Answer:
     """Deletes the task for good. This cannot be undone, and no text of the task is kept anywhere."""

@@ -31,7 +31,9 @@ OPEN_FILES = 65_536
 
 def run(listeners: list[socket.socket], workers: int = 1, reload: bool = False) -> None:
     """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller can clean up."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn drains, then raises the signal once more
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit()
+    )  # uvicorn drains, then raises the signal once more
     options = uvicorn.Config(
         "server:load",
         factory=True,
@@ -68,7 +70,9 @@ def load() -> ASGIApp:
     settings = config.load()
     logs.configure(settings.production)
     Protocol.keep_alive_seconds = settings.keep_alive_seconds
-    Protocol.refuse = Front(raise_refusal, (), settings.allowed_origins, access_log(settings.production))
+    Protocol.refuse = Front(
+        raise_refusal, (), settings.allowed_origins, access_log(settings.production)
+    )
     _second_signal_ends()
     from main import app
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
+}
 
 
 class Exchange(RequestResponseCycle):
@@ -38,7 +40,11 @@ class Exchange(RequestResponseCycle):
             return
         if message["type"] == "http.response.start" and not self.response_started:
             self._start(message["status"], message["headers"])
-        elif message["type"] == "http.response.body" and self.response_started and not self.response_complete:
+        elif (
+            message["type"] == "http.response.body"
+            and self.response_started
+            and not self.response_complete
+        ):
             self._go_on(message.get("body", b""), message.get("more_body", False))
         else:
             raise RuntimeError(f"{message['type']} is not what an answer goes on with")
@@ -93,9 +99,22 @@ def _nothing() -> None:
 class Line:
     """The transport as uvicorn uses it, but that closing goes through the protocol and lets the answer arrive."""
 
-    __slots__ = ("_gone", "_write", "close", "get_extra_info", "is_closing", "pause_reading", "resume_reading")
+    __slots__ = (
+        "_gone",
+        "_write",
+        "close",
+        "get_extra_info",
+        "is_closing",
+        "pause_reading",
+        "resume_reading",
+    )
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], is_closing: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        close: Callable[[], None],
+        is_closing: Callable[[], bool],
+    ) -> None:
         self._gone = transport.is_closing
         self._write = transport.write
         self.pause_reading = transport.pause_reading

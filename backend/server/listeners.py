@@ -73,4 +73,6 @@ def _refused(host: str, port: int, error: OSError) -> SettingError:
     if error.errno == errno.EADDRINUSE:
         reason = "is taken by another program"
     another = port + 1 if 1024 <= port < 65535 else 8000  # below 1024 a port needs rights
-    return SettingError(f"PORT {port} on HOST {host} {reason}; choose another, as in --port {another}.")
+    return SettingError(
+        f"PORT {port} on HOST {host} {reason}; choose another, as in --port {another}."
+    )

@@ -21,15 +21,23 @@ from web.front import METHODS, Front
 URI_MAX_BYTES = 8 * 1024
 FIELDS_MAX_BYTES = 32 * 1024  # names and values together
 FIELDS_MAX = 100
-FRAMING_MAX_BYTES = 64 * 1024  # sizes, extensions and trailers of one chunked body, and FRAMING_PER_BYTE
-FRAMING_PER_BYTE = 16  # for each byte of the body: the smallest chunk takes 5, and may have a short extension
+FRAMING_MAX_BYTES = (
+    64 * 1024
+)  # sizes, extensions and trailers of one chunked body, and FRAMING_PER_BYTE
+FRAMING_PER_BYTE = (
+    16  # for each byte of the body: the smallest chunk takes 5, and may have a short extension
+)
 PIPELINED_MAX = 16  # requests of one connection that wait for their turn
 CLIENT_SECONDS = 8.0  # for a head, for a body, and to take leave: with the close under 10 s
 KEEP_ALIVE_SECONDS = 75.0  # between requests, unless the setting says otherwise
 UNREAD_SECONDS = 30.0  # an answer of which the client takes nothing
-DRAIN_SECONDS = 7  # for requests in flight when the stop comes; the rest of 10 s closes the database
+DRAIN_SECONDS = (
+    7  # for requests in flight when the stop comes; the rest of 10 s closes the database
+)
 
-_WHITE_SPACE_BYTES = 1024  # colons, spaces and line ends of a head that is not complete yet, or before it
+_WHITE_SPACE_BYTES = (
+    1024  # colons, spaces and line ends of a head that is not complete yet, or before it
+)
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _OTHER_METHOD = re.compile(rb"([A-Za-z][A-Za-z-]{0,31}) ")
 _STAND_IN = b"UNBIND"  # parsed in place of a method that the parser does not know, so that the application answers 405
@@ -90,7 +98,9 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         self.wire = transport
-        self._stopping: asyncio.Event = vars(self.server_state).setdefault("stopping", asyncio.Event())
+        self._stopping: asyncio.Event = vars(self.server_state).setdefault(
+            "stopping", asyncio.Event()
+        )
         line = Line(transport, self.hang_up, self.is_closing)
         super().connection_made(cast(asyncio.Transport, line))
         self.waiting_since = self.loop.time()
@@ -100,13 +110,17 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.timer.cancel()
         self.deaf = self.closing = True
-        if self.running is not None:  # of which uvicorn knows nothing while another request waits behind it
+        if (
+            self.running is not None
+        ):  # of which uvicorn knows nothing while another request waits behind it
             self.running.disconnected = True
             self.running.message_event.set()
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
-        self.unsent_bytes = 0  # the client has taken what there was; what comes now may again be as much
+        self.unsent_bytes = (
+            0  # the client has taken what there was; what comes now may again be as much
+        )
         super().resume_writing()
 
     def is_closing(self) -> bool:
@@ -157,7 +171,11 @@ class Protocol(HttpToolsProtocol):
         if unsent and now - self.unsent_since >= self.unread_seconds:
             self.wire.abort()
             return
-        left = self.waiting_since - now + (self.keep_alive_seconds if self.resting else self.client_seconds)
+        left = (
+            self.waiting_since
+            - now
+            + (self.keep_alive_seconds if self.resting else self.client_seconds)
+        )
         if left <= 0 and not unsent and not self.flow.read_paused:
             if not self.resting:
                 self.deaf = self.closing = True
@@ -183,7 +201,11 @@ class Protocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 fed = self._without_upgrade() + fed[upgrade.args[0] :]
             except httptools.HttpParserError as error:
-                if isinstance(error, httptools.HttpParserInvalidMethodError) and between and fed is data:
+                if (
+                    isinstance(error, httptools.HttpParserInvalidMethodError)
+                    and between
+                    and fed is data
+                ):
                     other = _OTHER_METHOD.match(data)
                     if other and other[1].decode() not in METHODS:
                         self.other_method = other[1].decode()
@@ -191,7 +213,9 @@ class Protocol(HttpToolsProtocol):
                         fed = _STAND_IN + data[other.end(1) :]
                         continue
                 if not self.deaf:
-                    self._answer_refusal(self.refusal or BadRequest("Request cannot be read as HTTP/1.1"))
+                    self._answer_refusal(
+                        self.refusal or BadRequest("Request cannot be read as HTTP/1.1")
+                    )
                 return
         if self.in_head and self.begun <= between:  # else the data holds more than this head
             self.head_bytes += len(data)
@@ -200,11 +224,15 @@ class Protocol(HttpToolsProtocol):
         elif between and not self.begun:
             self.head_bytes += len(data)
             if self.head_bytes > _WHITE_SPACE_BYTES:
-                self._answer_refusal(BadRequest("A request must not begin with more than 1 KiB of empty lines"))
+                self._answer_refusal(
+                    BadRequest("A request must not begin with more than 1 KiB of empty lines")
+                )
         elif self.in_body and self.cycle is body_of:  # else the data holds more than this body
             self.framing_bytes -= len(data)
             if self.framing_bytes < 0:
-                self._answer_refusal(BadRequest("Chunk extensions and trailers must not exceed 64 KiB"))
+                self._answer_refusal(
+                    BadRequest("Chunk extensions and trailers must not exceed 64 KiB")
+                )
 
     def on_message_begin(self) -> None:
         if self.full:
@@ -258,10 +286,13 @@ class Protocol(HttpToolsProtocol):
         self.scope["state"]["stopping"] = self._stopping
         waits = self.cycle is not None and not self.cycle.response_complete
         expects = self.single.get(b"expect", b"").lower() == b"100-continue"
-        self.cycle = self._exchange(self.scope, version != "1.0" and self.parser.should_keep_alive(), expects)
+        self.cycle = self._exchange(
+            self.scope, version != "1.0" and self.parser.should_keep_alive(), expects
+        )
         self.in_body = True
         if coding or length > bodies.LIMIT_BYTES or expects:
-            # An answer before this body has come ends the connection; most of the body is then never sent.
+            # An answer before this body has come ends the connection; most of the body is then
+            # never sent.
             self.keep_alive_after_body = self.cycle.keep_alive
             self.cycle.keep_alive = False
         self.waiting_since = self.loop.time()
@@ -275,7 +306,9 @@ class Protocol(HttpToolsProtocol):
             self.full = True
 
     def on_body(self, body: bytes) -> None:
-        self.framing_bytes += len(body) * (1 + FRAMING_PER_BYTE)  # itself, which is among the data that came
+        self.framing_bytes += len(body) * (
+            1 + FRAMING_PER_BYTE
+        )  # itself, which is among the data that came
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -335,7 +368,11 @@ class Protocol(HttpToolsProtocol):
 
     def _without_upgrade(self) -> bytes:
         """The head again for a fresh parser, which then sees the body. Upgrade may be ignored: RFC 9110 section 7.8."""
-        request_line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        request_line = b"%s %s HTTP/%s" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
         fields = [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
         self._new_parser()
         return b"\r\n".join([request_line, *fields, b"", b""])
@@ -359,7 +396,11 @@ class Protocol(HttpToolsProtocol):
             else:
                 broken.disconnected = True
                 broken.message_event.set()
-        waits = self.cycle is not None and not self.cycle.response_complete and not (broken and broken.disconnected)
+        waits = (
+            self.cycle is not None
+            and not self.cycle.response_complete
+            and not (broken and broken.disconnected)
+        )
         self.cycle = self._last_exchange(error)
         self.waiting_since = math.inf
         if waits:
@@ -376,11 +417,17 @@ class Protocol(HttpToolsProtocol):
             "client": self.client,
             "scheme": self.scheme,
             "root_path": "",
-            "method": self.parser.get_method().decode() if self.scope is not None and self.url else "GET",
+            "method": self.parser.get_method().decode()
+            if self.scope is not None and self.url
+            else "GET",
             "path": "/",
             "raw_path": b"/",
             "query_string": b"",
-            "headers": [field for field in self.headers or () if field[0] != b"access-control-request-method"],
+            "headers": [
+                field
+                for field in self.headers or ()
+                if field[0] != b"access-control-request-method"
+            ],
             "state": {},
             "refusal": error,
         }

@@ -6,8 +6,12 @@ import re
 
 from errors import BadRequest
 
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?")
-_URL = re.compile(rb"https?://" + HOST.pattern + rb"(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.IGNORECASE)
+HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
+)
+_URL = re.compile(
+    rb"https?://" + HOST.pattern + rb"(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.IGNORECASE
+)
 
 
 def split(target: bytes, method: bytes) -> tuple[bytes, bytes]:
@@ -22,5 +26,7 @@ def split(target: bytes, method: bytes) -> tuple[bytes, bytes]:
         return target, b""
     found = _URL.fullmatch(target)
     if found is None or b"#" in target:
-        raise BadRequest("The target of a request must be a path that starts with '/', or an http URL")
+        raise BadRequest(
+            "The target of a request must be a path that starts with '/', or an http URL"
+        )
     return found["path"] or b"/", found["query"] or b""

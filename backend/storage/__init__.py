@@ -64,8 +64,8 @@ Status = Literal[
 ]
 
 
-# What an object may be when it is written: pairs of a version and the microseconds of its change, None for any time.
-# None in place of all pairs: whatever it is.
+# What an object may be when it is written: pairs of a version and the microseconds of its change,
+# None for any time. None in place of all pairs: whatever it is.
 Versions = Sequence[Sequence[int | None]] | None
 
 
@@ -111,7 +111,15 @@ def update(
     in_trash: bool | None = False,
 ) -> Edit:
     """Set `fields`. Unless it `skips_same`, that is a change even where they are what they were."""
-    return Edit(entity, "update", id, set=fields, if_match=if_match, skips_same=skips_same, in_trash=in_trash)
+    return Edit(
+        entity,
+        "update",
+        id,
+        set=fields,
+        if_match=if_match,
+        skips_same=skips_same,
+        in_trash=in_trash,
+    )
 
 
 def toggle(entity: Entity, id: int, if_match: Versions = None) -> Edit:
@@ -121,16 +129,27 @@ def toggle(entity: Entity, id: int, if_match: Versions = None) -> Edit:
 
 def delete(entity: Entity, id: int, if_match: Versions = None, *, skips_same: bool = False) -> Edit:
     """Move it to the trash. If it `skips_same`, it may be there already."""
-    return Edit(entity, "delete", id, if_match=if_match, skips_same=skips_same, in_trash=None if skips_same else False)
+    return Edit(
+        entity,
+        "delete",
+        id,
+        if_match=if_match,
+        skips_same=skips_same,
+        in_trash=None if skips_same else False,
+    )
 
 
 def restore(entity: Entity, id: int, if_match: Versions = None) -> Edit:
     return Edit(entity, "restore", id, if_match=if_match, in_trash=True)
 
 
-def purge(entity: Entity, id: int, if_match: Versions = None, untouched_since: datetime | None = None) -> Edit:
+def purge(
+    entity: Entity, id: int, if_match: Versions = None, untouched_since: datetime | None = None
+) -> Edit:
     """Delete for good what is in the trash, and was not changed after `untouched_since`."""
-    return Edit(entity, "purge", id, if_match=if_match, in_trash=True, untouched_since=untouched_since)
+    return Edit(
+        entity, "purge", id, if_match=if_match, in_trash=True, untouched_since=untouched_since
+    )
 
 
 def to_json(edits: Iterable[Edit]) -> str:
@@ -139,7 +158,9 @@ def to_json(edits: Iterable[Edit]) -> str:
 
 
 def _members(edit: Edit) -> dict[str, Any]:
-    said = {name: value for name, value in zip(_OPTIONAL, edit[2:], strict=True) if value is not None}
+    said = {
+        name: value for name, value in zip(_OPTIONAL, edit[2:], strict=True) if value is not None
+    }
     return {"entity": edit.entity.name, "op": edit.op, **said}
 
 
@@ -190,14 +211,16 @@ def _in_log(value: Any) -> Any:
 def columns(entity: Entity, *more: Column) -> str:
     """The SELECT list of `entity`: what a client reads, and `more`."""
     return ", ".join(
-        f"{column.name}::text" if column.type == "uuid" else column.name for column in (*entity.shown, *more)
+        f"{column.name}::text" if column.type == "uuid" else column.name
+        for column in (*entity.shown, *more)
     )
 
 
 def placeholders(entity: Entity, *more: Column, **values: str) -> str:
     """A SELECT list of the same shape: NULLs, but for the columns in `values`."""
     return ", ".join(
-        f"{values.get(column.name, 'NULL')}::{_type_read(column)} AS {column.name}" for column in (*entity.shown, *more)
+        f"{values.get(column.name, 'NULL')}::{_type_read(column)} AS {column.name}"
+        for column in (*entity.shown, *more)
     )
 
 

@@ -22,8 +22,8 @@ END $$
 """,
 )
 
-# An answer that shows one object is found by `entity_id` when that is deleted for good; one that shows several by
-# `shows`, and then its `entity_id` is NULL.
+# An answer that shows one object is found by `entity_id` when that is deleted for good; one that
+# shows several by `shows`, and then its `entity_id` is NULL.
 
 KEEP_ANSWER = Function.of(
     "keep_answer",

@@ -21,8 +21,8 @@ def _logged(record: str, column: Column) -> str:
     return _in_utc(value) if column.type == "timestamptz" else value
 
 
-# The user's lock holds until the commit, so commit order is the order of the numbers. An advisory lock costs less than
-# one of the counter's row.
+# The user's lock holds until the commit, so commit order is the order of the numbers. An advisory
+# lock costs less than one of the counter's row.
 
 BEGIN = """\
 PERFORM set_config('app.user_id', p_user_id, true), pg_advisory_xact_lock(hashtextextended(p_user_id, 0));
@@ -107,8 +107,9 @@ END IF;
 """  # noqa: S608  # of constants only
 
 
-# No text of what is deleted for good stays: not in the log, and not in an answer that is kept for a retry. An answer
-# that does not say what it shows was kept by a server of before migration 0005: it may show anything.
+# No text of what is deleted for good stays: not in the log, and not in an answer that is kept for a
+# retry. An answer that does not say what it shows was kept by a server of before migration 0005: it
+# may show anything.
 
 
 def _purge(entity: Entity) -> str:
@@ -127,7 +128,9 @@ WHERE user_id = p_user_id AND k.entity_id IS NULL AND (k.shows IS NULL OR was.id
 
 def _changeable(entity: Entity) -> list[Column]:
     """The columns that an UPDATE sets. Others stay what they are, whatever an edit says."""
-    return [column for column in entity.columns if column not in KEPT_BY_WRITER or column is DELETED_AT]
+    return [
+        column for column in entity.columns if column not in KEPT_BY_WRITER or column is DELETED_AT
+    ]
 
 
 def _difference(entity: Entity, column: Column) -> str:
@@ -258,7 +261,8 @@ END IF;
 """  # noqa: S608  # of constants only
 
 
-# The parts of an edit. Each has a variable of its own: fields of one record cost a sixth of a creation more.
+# The parts of an edit. Each has a variable of its own: fields of one record cost a sixth of a
+# creation more.
 _PARTS = {
     "entity": "text",
     "op": "text",

@@ -84,7 +84,9 @@ class Issuer:
     def base_url(self) -> str:
         return self._settings.get("BASE_URL", self.url)
 
-    def sign_up(self, email: str, password: str = "a long password", name: str = "Ada Lovelace") -> Session:
+    def sign_up(
+        self, email: str, password: str = "a long password", name: str = "Ada Lovelace"
+    ) -> Session:
         body = {"email": email, "password": password, "name": name}
         reply = self._request("POST", "/api/auth/sign-up/email", json=body)
         self._client.cookies.clear()  # every request says itself whose it is
@@ -102,7 +104,9 @@ class Issuer:
 
     def email_verification_token(self, session: Session) -> str:
         """The token in the e-mail that asks `session`'s user to confirm the address."""
-        self._request("POST", "/api/auth/send-verification-email", session, json={"email": session.email})
+        self._request(
+            "POST", "/api/auth/send-verification-email", session, json={"email": session.email}
+        )
         return str(self._request("GET", "/test/mail").json()[-1]["token"])
 
     def rotate(self) -> None:
@@ -122,8 +126,14 @@ class Issuer:
             "NODE_ENV": "development",
             "NODE_COMPILE_CACHE": str(CACHE / "compiled"),
         }
-        # As text, because Node looks for a file's packages beside the file; for a text's, in the working folder.
-        command = [str(_node()), "--input-type=module", "--eval", (SOURCES / "issuer.mjs").read_text()]
+        # As text, because Node looks for a file's packages beside the file; for a text's, in the
+        # working folder.
+        command = [
+            str(_node()),
+            "--input-type=module",
+            "--eval",
+            (SOURCES / "issuer.mjs").read_text(),
+        ]
         settings = {name: str(value) for name, value in self._settings.items()}
         packages = _packages()
         with self.log.open("wb") as log:
@@ -157,9 +167,14 @@ class Issuer:
         self.stop()
         self._client.close()
 
-    def _request(self, method: str, path: str, session: Session | None = None, **rest: Any) -> httpx.Response:
+    def _request(
+        self, method: str, path: str, session: Session | None = None, **rest: Any
+    ) -> httpx.Response:
         cookies = session.cookies.items() if session else ()
-        headers = {"Origin": self.base_url, "Cookie": "; ".join(f"{name}={value}" for name, value in cookies)}
+        headers = {
+            "Origin": self.base_url,
+            "Cookie": "; ".join(f"{name}={value}" for name, value in cookies),
+        }
         reply = self._client.request(method, path, headers=headers, **rest)
         assert reply.is_success, f"{method} {path}: {reply.status_code} {reply.text}"
         return reply
@@ -178,7 +193,9 @@ class Issuer:
 
 
 @contextmanager
-def running_issuer(folder: Path, database_url: str, **settings: Unpack[Settings]) -> Iterator[Issuer]:
+def running_issuer(
+    folder: Path, database_url: str, **settings: Unpack[Settings]
+) -> Iterator[Issuer]:
     """An issuer over the (at first empty) database, with its log in `folder`."""
     issuer = Issuer(folder, database_url, settings)
     try:
@@ -239,7 +256,9 @@ def _npm() -> list[str]:
         return [str(_node()), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
     found = shutil.which("npm")
     if found is None:
-        raise RuntimeError("There is a node on the PATH but no npm, which installs Better Auth; install it, too.")
+        raise RuntimeError(
+            "There is a node on the PATH but no npm, which installs Better Auth; install it, too."
+        )
     return [found]
 
 

@@ -29,7 +29,11 @@ try {
 
 
 def program() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
 
 
 def run(script: str, profile: Path) -> Any:
@@ -77,7 +81,13 @@ def _browsing(port: int, profile: Path) -> Iterator[None]:
     binary = program()
     assert binary is not None
     options = [
-        *("--headless", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-proxy-server"),
+        *(
+            "--headless",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--no-proxy-server",
+        ),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
         *(f"--user-data-dir={profile}", f"--host-resolver-rules=MAP {ORIGIN} 127.0.0.1:{port}"),
         *(["--no-sandbox"] if os.geteuid() == 0 else []),

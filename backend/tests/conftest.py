@@ -35,8 +35,12 @@ def database_url(cluster: embedded.Server) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[servers.Running]:
-    with servers.running(tmp_path_factory.mktemp("server"), NEON_DATABASE_URL=database_url) as started:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str
+) -> Iterator[servers.Running]:
+    with servers.running(
+        tmp_path_factory.mktemp("server"), NEON_DATABASE_URL=database_url
+    ) as started:
         yield servers.wait_until_up(started, "/ready")
 
 
@@ -94,4 +98,9 @@ def sql(url: str, statement: str, *arguments: Any) -> list[Any]:
 
 def waiting_for_locks(url: str) -> int:
     """How many sessions wait for a lock that another one holds."""
-    return len(sql(url, "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"))
+    return len(
+        sql(
+            url,
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+    )

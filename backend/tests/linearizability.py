@@ -19,13 +19,17 @@ class Operation(NamedTuple):
     ended: float
 
 
-Step = Callable[[Any, Any], tuple[Any, Hashable]]  # of a state and a call: the only right answer, and the next state
+Step = Callable[
+    [Any, Any], tuple[Any, Hashable]
+]  # of a state and a call: the only right answer, and the next state
 
 
 def is_linearizable(history: Sequence[Operation], state: Hashable, step: Step) -> bool:
     """Whether some order that keeps to the clock explains every answer, by `step`, beginning with `state`."""
     operations = sorted(history, key=lambda operation: operation.ended)
-    tried = {((1 << len(operations)) - 1, state)}  # those left, one bit each, and the state that they meet
+    tried = {
+        ((1 << len(operations)) - 1, state)
+    }  # those left, one bit each, and the state that they meet
     untried = list(tried)
     while untried:
         left, state = untried.pop()

@@ -13,7 +13,9 @@ SECRET = "a-test-secret-of-more-than-thirty-two-bytes"
 
 
 def token_for(user_id: str, secret: str = SECRET, **claims: Any) -> str:
-    return jwt.encode({"sub": user_id, "exp": int(time.time()) + 600, **claims}, secret, algorithm="HS256")
+    return jwt.encode(
+        {"sub": user_id, "exp": int(time.time()) + 600, **claims}, secret, algorithm="HS256"
+    )
 
 
 class Person:
@@ -24,7 +26,10 @@ class Person:
         self.token = token_for(self.id)
         self.tasks = f"/api/{self.id}/tasks"
         self.client = httpx.Client(
-            base_url=base_url, headers={"Authorization": f"Bearer {self.token}"}, timeout=20, verify=False
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=20,
+            verify=False,
         )
 
     def request(self, method: str, url: str, **rest: Any) -> httpx.Response:

@@ -24,7 +24,11 @@ def program() -> str | None:
 
 @contextmanager
 def running(
-    folder: Path, postgres_socket_dir: str, logins: dict[str, str], mode: str = "transaction", dropped: str = ""
+    folder: Path,
+    postgres_socket_dir: str,
+    logins: dict[str, str],
+    mode: str = "transaction",
+    dropped: str = "",
 ) -> Iterator[int]:
     """Yields its port on 127.0.0.1, where `logins` (name: password) reach every database of that PostgreSQL.
 
@@ -33,7 +37,9 @@ def running(
     binary = program()
     assert binary is not None
     port = free_port()
-    (folder / "users.txt").write_text("".join(f'"{name}" "{password}"\n' for name, password in logins.items()))
+    (folder / "users.txt").write_text(
+        "".join(f'"{name}" "{password}"\n' for name, password in logins.items())
+    )
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n* = host={postgres_socket_dir} port={cluster.PORT}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = {folder}\n"

@@ -27,7 +27,9 @@ class Proxy:
         self.left_behind = ""  # statements of somebody who had the session before
         self.has_own_pid = False
         self.refuses = False
-        self.cut_after: list[int] = []  # messages of the server, one number for each next connection
+        self.cut_after: list[
+            int
+        ] = []  # messages of the server, one number for each next connection
         self.connections = 0
 
     @property
@@ -57,7 +59,11 @@ class Proxy:
         body = await client.readexactly(length - 4)
         if self.passed_on is not None and body[:4] == struct.pack("!i", 196608):
             words = body[4:].rstrip(b"\0").split(b"\0")
-            kept = [pair for pair in zip(words[::2], words[1::2], strict=True) if pair[0].decode() in self.passed_on]
+            kept = [
+                pair
+                for pair in zip(words[::2], words[1::2], strict=True)
+                if pair[0].decode() in self.passed_on
+            ]
             body = body[:4] + b"".join(b"%b\0%b\0" % pair for pair in kept) + b"\0"
         to_server.write(struct.pack("!i", len(body) + 4) + body)
         if body[:4] != struct.pack("!i", 196608):
@@ -92,7 +98,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-async def _copy_messages(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+async def _copy_messages(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+) -> None:
     while number != 0:
         kind, content = await _message(reader)
         writer.write(kind + struct.pack("!i", len(content) + 4) + content)

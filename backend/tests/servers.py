@@ -52,8 +52,20 @@ def free_port() -> int:
 def clean_environment(**settings: str) -> dict[str, str]:
     """This process's environment without any setting of the product, and with `settings`."""
     ours = ("NEON_", "DATABASE_", "BETTER_AUTH_", "AUTH_", "CORS_", "PG", "TODO_")
-    others = {"ENVIRONMENT", "ROW_SECURITY", "RATE_LIMIT", "HOST", "PORT", "DATA_DIR", "KEEP_ALIVE_SECONDS"}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours) and name not in others}
+    others = {
+        "ENVIRONMENT",
+        "ROW_SECURITY",
+        "RATE_LIMIT",
+        "HOST",
+        "PORT",
+        "DATA_DIR",
+        "KEEP_ALIVE_SECONDS",
+    }
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ours) and name not in others
+    }
     return {**kept, **settings}
 
 
@@ -61,10 +73,14 @@ def start(folder: Path, *arguments: str, code: str | Path = BACKEND, **settings:
     """`todo serve` of the `code` with `settings`; returns at once."""
     port = free_port()
     log = folder / f"server-{port}.log"
-    environment = clean_environment(**{"BETTER_AUTH_SECRET": SECRET, "DATA_DIR": str(folder / "data"), **settings})
+    environment = clean_environment(
+        **{"BETTER_AUTH_SECRET": SECRET, "DATA_DIR": str(folder / "data"), **settings}
+    )
     command = [sys.executable, str(Path(code) / "cli.py"), "serve", "--port", str(port), *arguments]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, env=environment
+        )
     return Running(process, f"http://127.0.0.1:{port}", log)
 
 

@@ -24,11 +24,15 @@ class Signer:
         self.private = _generate(algorithm, bits)
         to_jwk: Any = jwt.get_algorithm_by_name(algorithm).to_jwk
         public: dict[str, Any] = to_jwk(self.private.public_key(), as_dict=True)
-        members = {name: public[name] for name in public if name in {"kty", "crv", "x", "y", "n", "e"}}
+        members = {
+            name: public[name] for name in public if name in {"kty", "crv", "x", "y", "n", "e"}
+        }
         self.jwk: dict[str, Any] = {**members, "kid": kid, "alg": algorithm}
 
     def token(self, sub: str = "ada", header: dict[str, Any] | None = None, **claims: Any) -> str:
-        return self.sign({"alg": self.algorithm, "kid": self.kid, **(header or {})}, ours(sub, **claims))
+        return self.sign(
+            {"alg": self.algorithm, "kid": self.kid, **(header or {})}, ours(sub, **claims)
+        )
 
     def sign(self, header: Any, payload: Any) -> str:
         """Sign whatever it is: a value is written as JSON, bytes are taken as they are."""

@@ -28,12 +28,16 @@ ROOT = BACKEND.parent
 START_SECONDS = 60
 INSTALL_SECONDS = 600
 IGNORING_CHILDREN = (
-    "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
+    "import os, signal, sys; "
+    "signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
 )
 PIPE_THAT_NOBODY_READS = (
-    "import os, sys; r, w = os.pipe(); os.dup2(w, 2); os.close(r); os.execvp(sys.argv[1], sys.argv[1:])"
+    "import os, sys; r, w = os.pipe(); os.dup2(w, 2); os.close(r); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
 )
-WITHOUT_ROOTS_POWER_OVER_FILES = "setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-all"
+WITHOUT_ROOTS_POWER_OVER_FILES = (
+    "setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-all"
+)
 
 FOR_ANOTHER_PYTHON = {
     "PYTHONSAFEPATH": "1",
@@ -115,7 +119,9 @@ SURROUNDINGS = [
     Surrounding("no standard output", streams=">&-"),
     Surrounding("no standard error", streams="2>&-", quick=True),
     Surrounding(
-        "no standard streams, two workers", streams="<&- >&- 2>&-", command=("run.py", "serve", "--workers", "2")
+        "no standard streams, two workers",
+        streams="<&- >&- 2>&-",
+        command=("run.py", "serve", "--workers", "2"),
     ),
     Surrounding("a log on a full disk", streams="2>/dev/full", quick=True),
     Surrounding("a log that nobody reads", through=(sys.executable, "-c", PIPE_THAT_NOBODY_READS)),
@@ -125,8 +131,15 @@ SURROUNDINGS = [
         quick=True,
     ),
     *[Surrounding(f"{name}={value}", {name: value}) for name, value in FOR_ANOTHER_PYTHON.items()],
-    *[Surrounding(f"{name}={value}", {name: value}) for name, value in FOR_ANOTHER_POSTGRESQL.items()],
-    Surrounding("a locale of ASCII", {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, folder="é"),
+    *[
+        Surrounding(f"{name}={value}", {name: value})
+        for name, value in FOR_ANOTHER_POSTGRESQL.items()
+    ],
+    Surrounding(
+        "a locale of ASCII",
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        folder="é",
+    ),
     Surrounding("no HOME", before="unset HOME"),
     Surrounding("a HOME that is not there", {"HOME": "/nowhere", "TMPDIR": "/nowhere"}),
     Surrounding(
@@ -143,18 +156,30 @@ SURROUNDINGS = [
     Surrounding("a path too long for a socket", folder="l" * 120),
     Surrounding("umask 000", before="umask 000"),
     Surrounding(
-        "umask 777", before="umask 777", through=tuple(WITHOUT_ROOTS_POWER_OVER_FILES.split()), needs_root=True
+        "umask 777",
+        before="umask 777",
+        through=tuple(WITHOUT_ROOTS_POWER_OVER_FILES.split()),
+        needs_root=True,
     ),
     Surrounding("64 open files", before="ulimit -n 64"),
     Surrounding(
-        "20 open files", before="ulimit -n 20", says=r"PostgreSQL could not .* raise the limit with ulimit -n 1024\."
+        "20 open files",
+        before="ulimit -n 20",
+        says=r"PostgreSQL could not .* raise the limit with ulimit -n 1024\.",
     ),
-    Surrounding("small files only", before="ulimit -f 4000", says=r".* raise the limit with ulimit -f unlimited\."),
+    Surrounding(
+        "small files only",
+        before="ulimit -f 4000",
+        says=r".* raise the limit with ulimit -f unlimited\.",
+    ),
     Surrounding("children's exit codes ignored", through=(sys.executable, "-c", IGNORING_CHILDREN)),
     Surrounding("an empty secret", secret=b""),
     Surrounding("a secret of zeros", secret=b"\0" * 64),
     Surrounding(
-        "a short secret", secret=b"secret\n", says=r".*/secret holds fewer than 32 bytes.*; remove it, .*", quick=True
+        "a short secret",
+        secret=b"secret\n",
+        says=r".*/secret holds fewer than 32 bytes.*; remove it, .*",
+        quick=True,
     ),
     Surrounding(
         "everything at once",
@@ -165,13 +190,26 @@ SURROUNDINGS = [
         folder=os.fsdecode(b"caf\xe9: '\"%41\n"),
         quick=True,
     ),
-    Surrounding("an unknown home", {"DATA_DIR": "~nobody-of-this-name/todo"}, says="DATA_DIR must be .*", quick=True),
     Surrounding(
-        "an unknown home of PostgreSQL", {"POSTGRES_BIN_DIR": "~nobody-of-this-name"}, says="POSTGRES_BIN_DIR is .*"
+        "an unknown home",
+        {"DATA_DIR": "~nobody-of-this-name/todo"},
+        says="DATA_DIR must be .*",
+        quick=True,
     ),
-    Surrounding("data that cannot be written", {"DATA_DIR": "/proc/todo"}, says=".* set DATA_DIR to .*"),
+    Surrounding(
+        "an unknown home of PostgreSQL",
+        {"POSTGRES_BIN_DIR": "~nobody-of-this-name"},
+        says="POSTGRES_BIN_DIR is .*",
+    ),
+    Surrounding(
+        "data that cannot be written", {"DATA_DIR": "/proc/todo"}, says=".* set DATA_DIR to .*"
+    ),
     Surrounding("data below a file", {"DATA_DIR": "/etc/passwd"}, says=".* set DATA_DIR to .*"),
-    Surrounding("a folder in place of the secret", before="mkdir -p .data/secret", says=".* set DATA_DIR to .*"),
+    Surrounding(
+        "a folder in place of the secret",
+        before="mkdir -p .data/secret",
+        says=".* set DATA_DIR to .*",
+    ),
     Surrounding(
         "cli.py with PYTHONSAFEPATH",
         {"PYTHONSAFEPATH": "1"},
@@ -194,12 +232,27 @@ SURROUNDINGS = [
         says=r".*: the disk is full; make room, .*",
     ),
     mounted(
-        "no room at all", "mkdir .data && mount -t tmpfs -o nr_inodes=2 none .data", says=r".*: the disk is full; .*"
+        "no room at all",
+        "mkdir .data && mount -t tmpfs -o nr_inodes=2 none .data",
+        says=r".*: the disk is full; .*",
     ),
-    mounted("a checkout that cannot be written", "mount --bind -o ro . .", says=r".* set DATA_DIR to another, .*"),
+    mounted(
+        "a checkout that cannot be written",
+        "mount --bind -o ro . .",
+        says=r".* set DATA_DIR to another, .*",
+    ),
     mounted("a disk without links, sockets and owners", EXFAT.format("umask=077")),
-    mounted("a disk without permissions", EXFAT.format("umask=0"), says=".*keeps no permissions; set DATA_DIR .*"),
-    Surrounding("an installation", FOR_ANOTHER_INSTALLATION | FOR_ANOTHER_PYTHON, before="umask 000", installs=True),
+    mounted(
+        "a disk without permissions",
+        EXFAT.format("umask=0"),
+        says=".*keeps no permissions; set DATA_DIR .*",
+    ),
+    Surrounding(
+        "an installation",
+        FOR_ANOTHER_INSTALLATION | FOR_ANOTHER_PYTHON,
+        before="umask 000",
+        installs=True,
+    ),
     Surrounding(
         "an installation below a colon",
         folder="a:b",
@@ -212,7 +265,9 @@ SURROUNDINGS = [
 def checkout(place: Path, surrounding: Surrounding) -> Path:
     """The product as it is cloned, in a folder of its own."""
     folder = place / surrounding.folder
-    shutil.copytree(BACKEND, folder / "backend", ignore=shutil.ignore_patterns("tests", ".env", ".venv"))
+    shutil.copytree(
+        BACKEND, folder / "backend", ignore=shutil.ignore_patterns("tests", ".env", ".venv")
+    )
     shutil.copy2(ROOT / "run.py", folder)
     (folder / "foreign").mkdir()
     for name in ("auth", "tasks", "logs", "jwt", "fastapi", "uvicorn"):
@@ -233,9 +288,16 @@ def complaint(surrounding: Surrounding, place: Path, **settings: str) -> str:
     if "PYTHONPATH" in surrounding.variables:
         variables["PYTHONPATH"] = str(folder / "foreign")
     script = f'set -e; cd "$0"\n{surrounding.before or ":"}\nexec "$@" {surrounding.streams}'
-    # Our own environment's Python only where it is named: run.py is started by the one that made it.
-    python = sys.executable if surrounding.command[0] != "run.py" else str(Path(sys.executable).resolve())
-    arguments = [str(folder / word) if word.endswith(".py") else word for word in surrounding.command]
+    # Our own environment's Python only where it is named: run.py is started by the one that made
+    # it.
+    python = (
+        sys.executable
+        if surrounding.command[0] != "run.py"
+        else str(Path(sys.executable).resolve())
+    )
+    arguments = [
+        str(folder / word) if word.endswith(".py") else word for word in surrounding.command
+    ]
     log = place / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -246,7 +308,9 @@ def complaint(surrounding: Surrounding, place: Path, **settings: str) -> str:
             stderr=output,
         )
     try:
-        ready = _becomes_ready(process, port, INSTALL_SECONDS if surrounding.installs else START_SECONDS)
+        ready = _becomes_ready(
+            process, port, INSTALL_SECONDS if surrounding.installs else START_SECONDS
+        )
         code = _stop(process) if ready else process.poll()
     finally:
         if process.poll() is None:
@@ -274,7 +338,9 @@ def _judge(surrounding: Surrounding, ready: bool, code: int | None, printed: str
         return f"it did not start (exit code {code}): {printed}"
     if surrounding.says is None and code != 0:
         return f"it ended with exit code {code}: {printed}"
-    if surrounding.says is not None and (code != 1 or not re.fullmatch(surrounding.says, printed.strip())):
+    if surrounding.says is not None and (
+        code != 1 or not re.fullmatch(surrounding.says, printed.strip())
+    ):
         return f"expected exit code 1 and one line, {surrounding.says!r}; got {code}: {printed}"
     return f"a traceback: {printed}" if "Traceback" in printed else ""
 
@@ -310,7 +376,8 @@ def main(words: list[str]) -> int:
             found = complaint(surrounding, Path(place))
         failed += bool(found)
         print(
-            f"{'FAILED' if found else 'ok':8} {surrounding.name!r} {time.monotonic() - begin:.1f} s {found}", flush=True
+            f"{'FAILED' if found else 'ok':8} {surrounding.name!r} {time.monotonic() - begin:.1f} s {found}",
+            flush=True,
         )
     return 1 if failed else 0
 

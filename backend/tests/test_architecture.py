@@ -34,7 +34,14 @@ LAYERS = [
 ]
 # Within a package likewise: a module may import those of its own layer and of those below.
 WITHIN = {
-    "postgres": [{"migrate"}, {"adoption", "functions", "pool"}, {"outages"}, {"sessions"}, {"dsn"}, {"embedded"}],
+    "postgres": [
+        {"migrate"},
+        {"adoption", "functions", "pool"},
+        {"outages"},
+        {"sessions"},
+        {"dsn"},
+        {"embedded"},
+    ],
     "storage": [{"answers", "writer"}, {"function"}],
     "tokens": [{"report"}, {"verification"}, {"keys"}, {"jwks"}],
 }
@@ -45,7 +52,10 @@ APART = {"migrations", "tests"}  # run by Alembic and pytest, imported by nobody
 def modules() -> dict[str, list[Path]]:
     """Every module and package of the source root, with its files."""
     single = {path.stem: [path] for path in BACKEND.glob("*.py")}
-    packages = {path.parent.name: sorted(path.parent.rglob("*.py")) for path in BACKEND.glob("*/__init__.py")}
+    packages = {
+        path.parent.name: sorted(path.parent.rglob("*.py"))
+        for path in BACKEND.glob("*/__init__.py")
+    }
     return {**single, **packages}
 
 
@@ -75,11 +85,15 @@ def test_imports_point_down(module: str) -> None:
 def test_imports_within_a_package_point_down(package: str) -> None:
     level = {name: -depth for depth, names in enumerate(WITHIN[package]) for name in names}
     folder = BACKEND / package
-    found = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    found = {path.stem for path in folder.glob("*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
     assert set(level) == found - {"__init__"}
     for path in (folder / f"{name}.py" for name in level if (folder / f"{name}.py").exists()):
         inner = re.findall(
-            rf"^\s*(?:from {package}\.(\w+)|from {package} import (\w+))", path.read_text(), re.MULTILINE
+            rf"^\s*(?:from {package}\.(\w+)|from {package} import (\w+))",
+            path.read_text(),
+            re.MULTILINE,
         )
         for name in {dotted or plain for dotted, plain in inner}:
             assert level[name] <= level[path.stem], f"{package}/{path.name} imports {name} upwards"
@@ -94,8 +108,16 @@ def test_an_upward_import_would_be_seen() -> None:
 def test_answers_and_what_is_kept_are_written_as_json_in_one_place() -> None:
     """So that a time has the same text everywhere."""
     writing = re.compile(r"orjson\.dumps|model_dump_json|pydantic_core.*to_json")
-    writers = {name for name in set(modules()) - APART for path in modules()[name] if writing.search(path.read_text())}
-    assert writers == {"storage", "strict_json"}  # the first writes edits, which only PostgreSQL reads
+    writers = {
+        name
+        for name in set(modules()) - APART
+        for path in modules()[name]
+        if writing.search(path.read_text())
+    }
+    assert writers == {
+        "storage",
+        "strict_json",
+    }  # the first writes edits, which only PostgreSQL reads
 
 
 def test_no_layer_names_a_module_that_is_gone() -> None:
@@ -128,12 +150,22 @@ def test_no_module_hides_a_dependency_or_a_standard_module() -> None:
 
 def test_doors_hold_no_sql() -> None:
     for path in modules()["routes"] + modules()["web"]:
-        constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        constants = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant)
+        ]
         texts = [text for text in constants if isinstance(text, str)]
-        assert not [text for text in texts if text.lstrip().startswith(("SELECT ", "INSERT ", "UPDATE ", "DELETE "))]
+        assert not [
+            text
+            for text in texts
+            if text.lstrip().startswith(("SELECT ", "INSERT ", "UPDATE ", "DELETE "))
+        ]
 
 
-WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (tasks|changes|change_counters|idempotency_keys|\{[\w.]+\})")
+WRITES = re.compile(
+    r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (tasks|changes|change_counters|idempotency_keys|\{[\w.]+\})"
+)
 
 
 def written(source: str) -> set[str]:

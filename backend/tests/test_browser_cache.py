@@ -11,7 +11,8 @@ import pytest
 from tests import chromium
 from tests.people import Person
 
-# Each gets the same address twice. The second answer of each comes out of the cache, if the server says 304.
+# Each gets the same address twice. The second answer of each comes out of the cache, if the server
+# says 304.
 SCRIPT = """
   const seen = [];
   for (const token of TOKENS) {
@@ -23,12 +24,19 @@ SCRIPT = """
 """
 
 
-@pytest.mark.skipif(chromium.program() is None, reason="chromium is not installed (Debian: apt-get install chromium)")
-def test_a_browser_never_shows_one_user_the_trash_of_another(ada: Person, bob: Person, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    chromium.program() is None,
+    reason="chromium is not installed (Debian: apt-get install chromium)",
+)
+def test_a_browser_never_shows_one_user_the_trash_of_another(
+    ada: Person, bob: Person, tmp_path: Path
+) -> None:
     for whose in (ada, bob):
         whose.delete(whose.has(f"{whose.id}'s")["id"])
     url = f"{ada.client.base_url}/v1/trash"
-    assert asked(url, [ada, bob, bob, ada, ada], tmp_path) == [[f"{whose.id}'s"] for whose in (ada, bob, bob, ada, ada)]
+    assert asked(url, [ada, bob, bob, ada, ada], tmp_path) == [
+        [f"{whose.id}'s"] for whose in (ada, bob, bob, ada, ada)
+    ]
 
 
 def asked(url: str, people: list[Person], profile: Path) -> Any:

@@ -62,7 +62,11 @@ def test_creating_logs_what_the_task_begins_with(ada: Person, log: Log) -> None:
         "description": [None, "Two litres"],
         "completed": [None, False],
     }
-    assert second["fields"] == {"uid": [None, bare["uid"]], "title": [None, "Buy bread"], "completed": [None, False]}
+    assert second["fields"] == {
+        "uid": [None, bare["uid"]],
+        "title": [None, "Buy bread"],
+        "completed": [None, False],
+    }
 
 
 @pytest.mark.parametrize(
@@ -71,7 +75,10 @@ def test_creating_logs_what_the_task_begins_with(ada: Person, log: Log) -> None:
         ({"title": "New"}, {"title": ["Old", "New"]}),
         ({"description": "More"}, {"description": ["Text", "More"]}),
         ({"description": None}, {"description": ["Text", None]}),
-        ({"title": " New ", "description": ""}, {"title": ["Old", "New"], "description": ["Text", ""]}),
+        (
+            {"title": " New ", "description": ""},
+            {"title": ["Old", "New"], "description": ["Text", ""]},
+        ),
         ({"title": "Old", "description": "Other"}, {"description": ["Text", "Other"]}),
         ({}, {}),
         ({"title": "Old", "description": "Text", "completed": False}, {}),
@@ -99,8 +106,14 @@ def test_completing_logs_when(path: str, ada: Person, log: Log) -> None:
     _, first, second = log(ada)
     assert done["completed_at"] == done["updated_at"]
     assert undone["completed_at"] is None
-    assert first["fields"] == {"completed": [False, True], "completed_at": [None, done["completed_at"]]}
-    assert second["fields"] == {"completed": [True, False], "completed_at": [done["completed_at"], None]}
+    assert first["fields"] == {
+        "completed": [False, True],
+        "completed_at": [None, done["completed_at"]],
+    }
+    assert second["fields"] == {
+        "completed": [True, False],
+        "completed_at": [done["completed_at"], None],
+    }
 
 
 def test_toggling_logs_each_flip(ada: Person, log: Log) -> None:
@@ -108,7 +121,11 @@ def test_toggling_logs_each_flip(ada: Person, log: Log) -> None:
     answers = [ada.patch(path), ada.patch(path, json={}), ada.patch(path)]
     said = [answer.json()["data"]["completed"] for answer in answers]
     assert said == [True, False, True]
-    assert [change["fields"]["completed"] for change in log(ada)[1:]] == [[False, True], [True, False], [False, True]]
+    assert [change["fields"]["completed"] for change in log(ada)[1:]] == [
+        [False, True],
+        [True, False],
+        [False, True],
+    ]
 
 
 @pytest.mark.parametrize("completed", [True, False])
@@ -133,7 +150,9 @@ def test_deleting_and_restoring_log_when(ada: Person, log: Log) -> None:
     assert restored["fields"] == {"deleted_at": [at, None]}
 
 
-def test_what_is_refused_or_was_done_before_logs_nothing(ada: Person, bob: Person, log: Log) -> None:
+def test_what_is_refused_or_was_done_before_logs_nothing(
+    ada: Person, bob: Person, log: Log
+) -> None:
     key, stale, uid = {"Idempotency-Key": str(uuid4())}, {"If-Match": '"1"'}, str(uuid4())
     mine, foreign = ada.has("Mine"), bob.has("His")
     first = ada.post({"title": "Once", "uid": uid}, headers=key)
@@ -152,7 +171,10 @@ def test_what_is_refused_or_was_done_before_logs_nothing(ada: Person, bob: Perso
         "stale put": (412, ada.put(mine["id"], {"title": "Late"}, headers=stale)),
         "stale patch": (412, ada.patch(f"/{mine['id']}", json={"title": "Late"}, headers=stale)),
         "stale toggle": (412, ada.patch(f"/{mine['id']}/complete", headers=stale)),
-        "stale set": (412, ada.patch(f"/{mine['id']}/complete", json={"completed": True}, headers=stale)),
+        "stale set": (
+            412,
+            ada.patch(f"/{mine['id']}/complete", json={"completed": True}, headers=stale),
+        ),
         "stale delete": (412, ada.delete(mine["id"], headers=stale)),
         "stale list": (412, ada.post({"title": "Late"}, headers=stale)),
         "another request": (422, ada.post({"title": "Twice"}, headers=key)),
@@ -167,7 +189,9 @@ def test_what_is_refused_or_was_done_before_logs_nothing(ada: Person, bob: Perso
     assert ada.has("The next one")["version"] == 4
 
 
-def test_who_has_written_nothing_but_what_was_404_has_no_row_at_all(ada: Person, database_url: str) -> None:
+def test_who_has_written_nothing_but_what_was_404_has_no_row_at_all(
+    ada: Person, database_url: str
+) -> None:
     answers = [
         ada.put(ABSENT_ID, {"title": "Hers"}),
         ada.patch(f"/{ABSENT_ID}", json={"title": "Hers"}),
@@ -205,9 +229,13 @@ def write_at_random(dice: random.Random, person: Person, ids: list[int]) -> dict
     return task
 
 
-def test_each_persons_changes_are_numbered_from_one_a_number_for_each_write(ada: Person, bob: Person, log: Log) -> None:
+def test_each_persons_changes_are_numbered_from_one_a_number_for_each_write(
+    ada: Person, bob: Person, log: Log
+) -> None:
     dice = random.Random(20261125)
-    people: dict[str, tuple[Person, list[int], list[Any]]] = {who.id: (who, [], []) for who in (ada, bob)}
+    people: dict[str, tuple[Person, list[int], list[Any]]] = {
+        who.id: (who, [], []) for who in (ada, bob)
+    }
     for _ in range(80):
         person, ids, written = people[dice.choice([ada.id, bob.id])]
         written.append(write_at_random(dice, person, ids))
@@ -215,7 +243,9 @@ def test_each_persons_changes_are_numbered_from_one_a_number_for_each_write(ada:
         logged = log(person)
         assert [change["seq"] for change in logged] == list(range(1, len(written) + 1))
         assert {tuple(change["actor"].values()) for change in logged} == {("user", person.id)}
-        assert len({change["group"] for change in logged}) == len(logged)  # each is a request of its own
+        assert len({change["group"] for change in logged}) == len(
+            logged
+        )  # each is a request of its own
         moments = [change["at"] for change in logged]
         assert moments == sorted(set(moments))
         for change, task in zip(logged, written, strict=True):
@@ -272,7 +302,9 @@ def test_changes_made_together_are_one_group(ada: Person, database_url: str, log
 # --- six writers, and a reader who pages by number ---
 
 Numbered = tuple[int, Any]
-Write = Callable[[asyncpg.Connection, random.Random], Awaitable[Numbered]]  # one; its number and what it was
+Write = Callable[
+    [asyncpg.Connection, random.Random], Awaitable[Numbered]
+]  # one; its number and what it was
 Page = Callable[[int], Awaitable[list[Numbered]]]  # the next ones after a number, in order
 
 
@@ -280,7 +312,10 @@ async def race(url: str, write: Write, page: Page) -> tuple[list[Numbered], list
     """What was committed, in the order of its numbers; and what the reader saw, in that order."""
     committed: list[Numbered] = []
     async with asyncio.TaskGroup() as group:
-        writers = [group.create_task(write_until_enough(url, seed, write, committed)) for seed in range(WRITERS)]
+        writers = [
+            group.create_task(write_until_enough(url, seed, write, committed))
+            for seed in range(WRITERS)
+        ]
         reader = group.create_task(read_until_done(page, writers))
     return sorted(committed), reader.result()
 
@@ -311,7 +346,9 @@ async def read_until_done(page: Page, writers: list[asyncio.Task[None]]) -> list
             return seen
 
 
-def test_a_reader_who_goes_by_number_misses_nothing_that_six_write(ada: Person, database_url: str) -> None:
+def test_a_reader_who_goes_by_number_misses_nothing_that_six_write(
+    ada: Person, database_url: str
+) -> None:
     shared: list[int] = [ada.has(f"Shared {number}")["id"] for number in range(4)]
 
     async def write(connection: asyncpg.Connection, dice: random.Random) -> Numbered:
@@ -365,7 +402,9 @@ def test_with_a_sequence_for_all_it_would(ada: Person, empty_database: Callable[
         reader = await asyncpg.connect(url)
 
         async def page(cursor: int) -> list[Numbered]:
-            following = "SELECT number, what FROM sequenced WHERE number > $1 ORDER BY number LIMIT $2"
+            following = (
+                "SELECT number, what FROM sequenced WHERE number > $1 ORDER BY number LIMIT $2"
+            )
             return [tuple(row) for row in await reader.fetch(following, cursor, PAGE)]
 
         try:

@@ -98,7 +98,9 @@ def test_concurrent_toggles_flip_as_often_as_they_were_sent(times: int, ada: Per
     assert ada.get(f"/{task['id']}").json()["data"] == in_order[-1]
 
 
-def test_a_write_that_another_version_of_the_functions_makes_in_between_is_kept(ada: Person, pair: Pair) -> None:
+def test_a_write_that_another_version_of_the_functions_makes_in_between_is_kept(
+    ada: Person, pair: Pair
+) -> None:
     """While a migration installs them, those of before 0004 may still be at work: they lock the counter's row alone."""
     task = ada.has("Old")
 
@@ -109,8 +111,12 @@ def test_a_write_that_another_version_of_the_functions_makes_in_between_is_kept(
     async def older_write() -> httpx.Response:
         older = await asyncpg.connect(pair.database_url)
         async with older.transaction():
-            await older.execute("UPDATE change_counters SET seq = seq + 1 WHERE user_id = $1", ada.id)
-            await older.execute("UPDATE tasks SET title = 'New', version = version + 1 WHERE id = $1", task["id"])
+            await older.execute(
+                "UPDATE change_counters SET seq = seq + 1 WHERE user_id = $1", ada.id
+            )
+            await older.execute(
+                "UPDATE tasks SET title = 'New', version = version + 1 WHERE id = $1", task["id"]
+            )
             toggling = asyncio.create_task(asyncio.to_thread(ada.patch, f"/{task['id']}/complete"))
             await asyncio.to_thread(until_one_waits)
         await older.close()
@@ -148,7 +154,9 @@ def test_setting_completed_at_once_is_done_once(completed: bool, ada: Person) ->
     task = ada.has("Set me")
     if not completed:
         ada.patch(f"/{task['id']}/complete")
-    answers = at_once(*[lambda: ada.patch(f"/{task['id']}/complete", json={"completed": completed})] * 32)
+    answers = at_once(
+        *[lambda: ada.patch(f"/{task['id']}/complete", json={"completed": completed})] * 32
+    )
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["data"]["completed"] for answer in answers} == {completed}
     assert len({answer.json()["data"]["updated_at"] for answer in answers}) == 1
@@ -182,7 +190,9 @@ print(*[race(url) for url in sys.argv[1:]])
 """
 
 
-def test_two_starts_at_once_on_an_empty_database_both_come_up(pair: Pair, empty_database: Callable[[], str]) -> None:
+def test_two_starts_at_once_on_an_empty_database_both_come_up(
+    pair: Pair, empty_database: Callable[[], str]
+) -> None:
     """Five rounds: whole servers in one, in the others two processes with what servers would race for."""
     urls = [empty_database() for _ in range(ROUNDS)]
     raced = subprocess.run(
@@ -199,7 +209,9 @@ def test_two_starts_at_once_on_an_empty_database_both_come_up(pair: Pair, empty_
         assert asyncio.run(migrate.inspect(dsn.parse(url))).row_security_proven
     for server in pair.servers:
         servers.wait_until_up(server, "/ready")
-    assert sum(server.printed().count("schema brought from nothing") for server in pair.servers) == 1
+    assert (
+        sum(server.printed().count("schema brought from nothing") for server in pair.servers) == 1
+    )
 
 
 # --- a commit that fails ---
@@ -229,7 +241,12 @@ def test_a_commit_that_fails_is_no_success(pair: Pair, ada: Person, bob: Person)
     generic = "Something went wrong on our side"
     for operation, answer in answers.items():
         assert answer.status_code == 500, operation
-        assert answer.json() == {"error": generic, "code": "SERVER_ERROR", "detail": generic, "message": generic}
+        assert answer.json() == {
+            "error": generic,
+            "code": "SERVER_ERROR",
+            "detail": generic,
+            "message": generic,
+        }
     assert (read.status_code, read.json()["data"]) == (200, [task])
     assert "the books do not balance" in pair.servers[0].printed()  # the cause is in the log
     assert ada.post({"title": "Stored"}).status_code == 201
@@ -261,14 +278,18 @@ def locked(url: str, task_id: int) -> Iterator[None]:
         holder.join()
 
 
-async def timed(client: httpx.AsyncClient, person: Person, method: str, url: str, body: Any) -> tuple[Any, float]:
+async def timed(
+    client: httpx.AsyncClient, person: Person, method: str, url: str, body: Any
+) -> tuple[Any, float]:
     began = time.monotonic()
     headers = {"Authorization": f"Bearer {person.token}"}
     answer = await client.request(method, person.tasks + url, json=body, headers=headers)
     return answer, time.monotonic() - began
 
 
-def test_others_are_served_or_refused_while_all_connections_are_blocked(pair: Pair, ada: Person, bob: Person) -> None:
+def test_others_are_served_or_refused_while_all_connections_are_blocked(
+    pair: Pair, ada: Person, bob: Person
+) -> None:
     task = ada.has("Locked")
     bobs = bob.has("Not locked")
 
@@ -276,14 +297,20 @@ def test_others_are_served_or_refused_while_all_connections_are_blocked(pair: Pa
         async with httpx.AsyncClient(base_url=str(bob.client.base_url), timeout=60) as client:
             async with asyncio.TaskGroup() as group:
                 blocked = [
-                    group.create_task(timed(client, ada, "PUT", f"/{task['id']}", {"title": f"Write {turn}"}))
+                    group.create_task(
+                        timed(client, ada, "PUT", f"/{task['id']}", {"title": f"Write {turn}"})
+                    )
                     for turn in range(3 * pool.SIZE)
                 ]
                 await asyncio.sleep(0.2)  # now they have every connection
                 others = []
                 for _ in range(12):
-                    others.append(group.create_task(timed(client, bob, "GET", f"/{bobs['id']}", None)))
-                    others.append(group.create_task(timed(client, bob, "POST", "", {"title": "In between"})))
+                    others.append(
+                        group.create_task(timed(client, bob, "GET", f"/{bobs['id']}", None))
+                    )
+                    others.append(
+                        group.create_task(timed(client, bob, "POST", "", {"title": "In between"}))
+                    )
                     await asyncio.sleep(0.1)
                 health = (await client.get("/health")).status_code
             assert health == 200
@@ -303,7 +330,9 @@ def test_others_are_served_or_refused_while_all_connections_are_blocked(pair: Pa
     assert ada.put(task["id"], {"title": "Free again"}).status_code == 200
     created = sum(answer.status_code == 201 for answer, _ in others)
     assert len(bob.get().json()["data"]) == 1 + created  # what was refused was not done
-    assert Counter(answer.status_code for answer in at_once(*[bob.get] * 3 * pool.SIZE)) == {200: 3 * pool.SIZE}
+    assert Counter(answer.status_code for answer in at_once(*[bob.get] * 3 * pool.SIZE)) == {
+        200: 3 * pool.SIZE
+    }
     assert time.monotonic() - began < HANG_SECONDS
 
 
@@ -384,7 +413,9 @@ class Upload:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
-@pytest.mark.parametrize(("caller", "statuses"), [("nobody", {401}), ("stranger", {403}), ("owner", {413})])
+@pytest.mark.parametrize(
+    ("caller", "statuses"), [("nobody", {401}), ("stranger", {403}), ("owner", {413})]
+)
 def test_a_huge_body_costs_no_memory_and_no_database_call(
     caller: str, statuses: set[int], chunked: bool, pair: Pair, ada: Person, bob: Person
 ) -> None:
@@ -397,7 +428,9 @@ def test_a_huge_body_costs_no_memory_and_no_database_call(
     upload = Upload(pair.servers[0], head + (f"{BODY_BYTES:x}\r\n" if chunked else ""))
     assert database_calls(pair.database_url) == before
     status = int(upload.answer.split()[1])
-    assert status in statuses | (set() if chunked else {413})  # a declared size may be refused first
+    assert status in statuses | (
+        set() if chunked else {413}
+    )  # a declared size may be refused first
     assert upload.sent_before_the_answer < BODY_BYTES // 4
     assert upload.memory_bytes < 16 * 1024 * 1024
 

@@ -39,7 +39,10 @@ from tests import servers
 from tests.conftest import sql
 
 METADATA = SQLModel.metadata
-TABLES = {model.__tablename__ for model in (models.Task, models.Change, models.ChangeCounter, models.IdempotencyKey)}
+TABLES = {
+    model.__tablename__
+    for model in (models.Task, models.Change, models.ChangeCounter, models.IdempotencyKey)
+}
 OPERATIONS = (tasks, trash, undo, changes, storage, idempotency)
 
 
@@ -148,15 +151,24 @@ async def with_sqlalchemy(url: str, work: Any) -> Any:
 
 
 def catalogue(url: str) -> dict[str, set[tuple[Any, ...]]]:
-    return {name: {tuple(row) for row in sql(url, query, migrate.VERSION_TABLE)} for name, query in CATALOGUE.items()}
+    return {
+        name: {tuple(row) for row in sql(url, query, migrate.VERSION_TABLE)}
+        for name, query in CATALOGUE.items()
+    }
 
 
 def differences(url: str, metadata: MetaData) -> list[Any]:
     """What Alembic would write into a new migration."""
 
     def compare(connection: Connection) -> list[Any]:
-        options = {"version_table": migrate.VERSION_TABLE, "compare_type": True, "compare_server_default": True}
-        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+        options = {
+            "version_table": migrate.VERSION_TABLE,
+            "compare_type": True,
+            "compare_server_default": True,
+        }
+        return list(
+            compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        )
 
     found: list[Any] = asyncio.run(with_sqlalchemy(url, compare))
     return found
@@ -172,7 +184,10 @@ def test_a_model_without_its_migration_would_be_seen(migrated: str) -> None:
         table.to_metadata(changed)
     changed.tables["tasks"].append_column(Column("colour", Text))
     Index("tasks_colour", changed.tables["tasks"].c.user_id, changed.tables["tasks"].c.colour)
-    assert {difference[0] for difference in differences(migrated, changed)} == {"add_column", "add_index"}
+    assert {difference[0] for difference in differences(migrated, changed)} == {
+        "add_column",
+        "add_index",
+    }
 
 
 def test_every_table_is_a_model_that_the_tests_know() -> None:
@@ -180,7 +195,9 @@ def test_every_table_is_a_model_that_the_tests_know() -> None:
 
 
 @pytest.mark.parametrize("part", CATALOGUE)
-def test_migrations_and_models_agree_on_what_alembic_does_not_compare(part: str, migrated: str, modelled: str) -> None:
+def test_migrations_and_models_agree_on_what_alembic_does_not_compare(
+    part: str, migrated: str, modelled: str
+) -> None:
     assert catalogue(migrated)[part] == catalogue(modelled)[part]
     assert catalogue(migrated)[part] or part == "triggers"
 
@@ -219,17 +236,24 @@ def test_head_is_alembics_own_and_there_is_one_line_of_migrations() -> None:
     assert scripts.get_heads() == [migrate.HEAD]
     revisions = [script.revision for script in scripts.walk_revisions()]
     assert revisions == sorted(revisions, reverse=True)  # `is_behind` compares them as text
-    assert all(not migrate.is_behind(migrate.HEAD) and migrate.is_behind(old) for old in revisions[1:])
+    assert all(
+        not migrate.is_behind(migrate.HEAD) and migrate.is_behind(old) for old in revisions[1:]
+    )
 
 
 def test_the_functions_in_the_database_are_those_of_the_operations(migrated: str) -> None:
     ours = {function.name: function.text.split("$$")[1] for function in migrate.FUNCTIONS}
-    stored = sql(migrated, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    stored = sql(
+        migrated, "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+    )
     assert {row["proname"]: row["prosrc"] for row in stored} == ours
 
 
 def test_every_function_runs_as_its_caller_and_none_as_its_owner(migrated: str) -> None:
-    rows = sql(migrated, "SELECT proname, prosecdef FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    rows = sql(
+        migrated,
+        "SELECT proname, prosecdef FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    )
     assert {row["prosecdef"] for row in rows} == {False}
     assert len(rows) == len(migrate.FUNCTIONS)
 
@@ -246,13 +270,20 @@ def test_every_statement_fits_the_schema_as_the_restricted_role(name: str, migra
 
 def test_the_statements_are_all_found() -> None:
     assert set(STATEMENTS) == set(COLUMNS)
-    functions_made = [value for module in OPERATIONS for value in vars(module).values() if isinstance(value, Function)]
+    functions_made = [
+        value
+        for module in OPERATIONS
+        for value in vars(module).values()
+        if isinstance(value, Function)
+    ]
     assert set(functions_made) == set(migrate.FUNCTIONS)
     texts = [path.read_text() for path in Path(str(storage.__file__)).parent.glob("*.py")]
     assert sum(text.count("Function.of(") for text in texts) == len(migrate.FUNCTIONS)
 
 
-@pytest.mark.parametrize("statement", [retention.REMOVE_CHANGES, retention.REMOVE_ANSWERS, retention.EXPIRED_TRASH])
+@pytest.mark.parametrize(
+    "statement", [retention.REMOVE_CHANGES, retention.REMOVE_ANSWERS, retention.EXPIRED_TRASH]
+)
 def test_what_has_expired_is_found_by_its_time(statement: str, migrated: str) -> None:
     """Whole tables of all users are not read for it."""
 
@@ -261,7 +292,9 @@ def test_what_has_expired_is_found_by_its_time(statement: str, migrated: str) ->
         try:
             async with session.transaction():
                 await session.execute(retention.BEGIN)
-                await session.execute("SET LOCAL app.changes_kept_days = '90'; SET LOCAL app.trash_kept_days = '30'")
+                await session.execute(
+                    "SET LOCAL app.changes_kept_days = '90'; SET LOCAL app.trash_kept_days = '30'"
+                )
                 asked = statement.replace("$1", "10").replace("$2", "'2026-01-01'")
                 asked = asked.replace("$3", "'2025-01-01'").replace("$4", "0")
                 return "\n".join([row[0] for row in await session.fetch(f"EXPLAIN {asked}")])
@@ -286,14 +319,24 @@ def test_bringing_the_schema_up_to_date_twice_changes_nothing(migrated: str) -> 
     assert sql(migrated, f"SELECT version_num FROM {migrate.VERSION_TABLE}") == [(migrate.HEAD,)]
 
 
-def test_the_printed_sql_makes_the_same_schema_in_psql(cluster: embedded.Server, migrated: str) -> None:
+def test_the_printed_sql_makes_the_same_schema_in_psql(
+    cluster: embedded.Server, migrated: str
+) -> None:
     """For who may not let the server change tables: `todo migrate --sql | psql --single-transaction`."""
     psql = binaries.find(cluster.data_dir).folder / "psql"
     if not psql.exists():
         pytest.skip("this PostgreSQL comes without psql")
     with own_database(cluster, "schema_printed") as url:
         done = subprocess.run(
-            [psql, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", "--file=-", url],
+            [
+                psql,
+                "--no-psqlrc",
+                "--quiet",
+                "--set=ON_ERROR_STOP=1",
+                "--single-transaction",
+                "--file=-",
+                url,
+            ],
             input=printed_sql(),
             text=True,
             capture_output=True,
@@ -343,7 +386,11 @@ def test_tasks_from_before_the_log_become_its_beginning(cluster: embedded.Server
         assert len(tasks_now) == len(logged) == 20
         for task, change in zip(tasks_now, logged, strict=True):
             assert (change["user_id"], change["seq"]) == (task["user_id"], task["version"])
-            assert (change["op"], change["entity_id"], change["at"]) == ("create", task["id"], task["created_at"])
+            assert (change["op"], change["entity_id"], change["at"]) == (
+                "create",
+                task["id"],
+                task["created_at"],
+            )
             assert change["actor_id"] == task["user_id"]
             assert json.loads(change["fields"]) == first_values(task)
             assert task["completed_at"] == (task["updated_at"] if task["completed"] else None)
@@ -362,7 +409,10 @@ async def run_script(url: str, script: str) -> None:
 
 def first_values(task: Any) -> dict[str, list[Any]]:
     """What the creation of `task` as it is would have logged."""
-    values = {"uid": str(task["uid"]), **{name: task[name] for name in ("title", "description", "completed")}}
+    values = {
+        "uid": str(task["uid"]),
+        **{name: task[name] for name in ("title", "description", "completed")},
+    }
     if task["completed"]:
         values["completed_at"] = task["completed_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return {name: [None, value] for name, value in values.items() if value is not None}
@@ -414,7 +464,9 @@ def explain(url: str, statement: str, *arguments: Any, how: str = "FORMAT JSON")
     async def run() -> str:
         async with restricted(url) as session:
             await session.execute(f"PREPARE asked AS {statement}")
-            return str(await session.fetchval(f"EXPLAIN ({how}) EXECUTE asked({literals(*arguments)})"))
+            return str(
+                await session.fetchval(f"EXPLAIN ({how}) EXECUTE asked({literals(*arguments)})")
+            )
 
     plan: dict[str, Any] = json.loads(asyncio.run(run()))[0]["Plan"]
     return plan
@@ -429,7 +481,8 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def position(url: str, user: str, after: int) -> tuple[str, int]:
     """Where the page that begins after `after` tasks of `user` begins."""
     query = (
-        "SELECT created_at::text, id FROM tasks WHERE user_id = $1 ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT 1"
+        "SELECT created_at::text, id FROM tasks WHERE user_id = $1 "
+        "ORDER BY created_at DESC, id DESC OFFSET $2 LIMIT 1"
     )
     row = sql(url, query, user, after)[0]
     return row["created_at"], row["id"]
@@ -449,7 +502,9 @@ NEWEST = (tasks.NEWEST.created_at.isoformat(), tasks.NEWEST.id)
         (trash.LIST, "tasks_trash"),
     ],
 )
-def test_a_list_reads_its_index_in_order(statement: str, index: str, limit: int, user: str, crowded: str) -> None:
+def test_a_list_reads_its_index_in_order(
+    statement: str, index: str, limit: int, user: str, crowded: str
+) -> None:
     plan = list(nodes(explain(crowded, statement, user, limit, *NEWEST)))
     scans = {node["Index Name"]: node for node in plan if "Index Name" in node}
     assert set(scans) == {index, "change_counters_pkey"}  # the second for the list's own version
@@ -473,12 +528,17 @@ def buffers(plan: dict[str, Any]) -> int:
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
-@pytest.mark.parametrize(("filter", "share"), [("all", 1), ("pending", 2 / 3), ("completed", 1 / 3)])
+@pytest.mark.parametrize(
+    ("filter", "share"), [("all", 1), ("pending", 2 / 3), ("completed", 1 / 3)]
+)
 def test_page_200_costs_what_page_1_costs(filter: tasks.Filter, share: float, crowded: str) -> None:
     measured = "ANALYZE, BUFFERS, FORMAT JSON"
     later = position(crowded, BUSY, int(min(199 * PAGE / share, 10_000 - PAGE / share)))
     asked = tasks.LIST[filter]
-    pages = [buffers(explain(crowded, asked, BUSY, PAGE, *place, how=measured)) for place in (NEWEST, later)]
+    pages = [
+        buffers(explain(crowded, asked, BUSY, PAGE, *place, how=measured))
+        for place in (NEWEST, later)
+    ]
     assert pages[1] <= pages[0] + 10  # it lies at another place of the index, not deeper
 
 
@@ -486,6 +546,7 @@ def test_pages_by_offset_would_be_seen(crowded: str) -> None:
     by_offset = tasks.LIST["all"].replace("LIMIT $2", "OFFSET $5 LIMIT $2")
     measured = "ANALYZE, BUFFERS, FORMAT JSON"
     pages = [
-        buffers(explain(crowded, by_offset, BUSY, PAGE, *NEWEST, offset, how=measured)) for offset in (0, 199 * PAGE)
+        buffers(explain(crowded, by_offset, BUSY, PAGE, *NEWEST, offset, how=measured))
+        for offset in (0, 199 * PAGE)
     ]
     assert pages[1] > pages[0] + 10

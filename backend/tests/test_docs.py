@@ -30,12 +30,18 @@ from tests.test_architecture import APART, LEVEL, modules
 ROOT = BACKEND.parent
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks" / "RESULTS.md"])
+    for path in sorted(
+        [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks" / "RESULTS.md"]
+    )
 }
-SETTINGS, API, TOKENS, DATABASE = (PAGES[f"docs/{name}.md"] for name in ("settings", "api", "tokens", "database"))
+SETTINGS, API, TOKENS, DATABASE = (
+    PAGES[f"docs/{name}.md"] for name in ("settings", "api", "tokens", "database")
+)
 
 CODE = re.compile(r"`([^`\n]+)`")
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$|((?:^ {4,}\S[^\n]*\n|(?<=\n)\n(?= {4,}\S))+)", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(
+    r"^```(\w*)\n(.*?)^```$|((?:^ {4,}\S[^\n]*\n|(?<=\n)\n(?= {4,}\S))+)", re.DOTALL | re.MULTILINE
+)
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -61,7 +67,10 @@ def variable_of(name: str) -> str:
 def read_elsewhere() -> set[str]:
     """Every variable that our code asks the environment for by its name, as in `os.environ.get("TODO_VENV")`."""
     found = set()
-    for path in [ROOT / "run.py", *(file for name in set(modules()) - APART for file in modules()[name])]:
+    for path in [
+        ROOT / "run.py",
+        *(file for name in set(modules()) - APART for file in modules()[name]),
+    ]:
         source = path.read_text()
         constants = dict(re.findall(r'^(\w+) = "(\w+)"$', source, re.MULTILINE))
         for asked in re.findall(r"os\.environ\.get\(([^),]+)|os\.getenv\(([^),]+)", source):
@@ -82,7 +91,11 @@ def test_every_row_says_the_default_that_counts() -> None:
     cells = {name: row[1] for row in VARIABLES for name in CODE.findall(row[0])}
     for name, field in config.Settings.model_fields.items():
         if isinstance(field.default, bool | int | str):
-            default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+            default = (
+                str(field.default).lower()
+                if isinstance(field.default, bool)
+                else str(field.default)
+            )
             assert re.search(rf"\b{re.escape(default)}\b", cells[variable_of(name)]), name
 
 
@@ -96,7 +109,11 @@ def test_every_value_of_a_session_is_in_the_table() -> None:
     settings += [sessions.OF_A_TRANSACTION, sessions.LIMITS]
     table = {name for row in rows(DATABASE, "| setting | value |") for name in CODE.findall(row[0])}
     assert {name for each in settings for name in each} <= table
-    assert table <= {name for each in settings for name in each} | {"role", "session_authorization", "search_path"}
+    assert table <= {name for each in settings for name in each} | {
+        "role",
+        "session_authorization",
+        "search_path",
+    }
 
 
 # --- errors ---
@@ -242,22 +259,34 @@ def is_known(command: Command) -> bool:
     return bool(cli._parser().parse_args(command.arguments))
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=[f"{one.page}: {one.program} {one.arguments}" for one in COMMANDS])
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=[f"{one.page}: {one.program} {one.arguments}" for one in COMMANDS]
+)
 def test_every_command_exists_with_its_flags(command: Command) -> None:
     assert is_known(command)
 
 
 def test_every_command_is_on_a_page_and_in_the_help() -> None:
-    told = {command.arguments[0] for command in COMMANDS if command.program != "uvicorn" and command.arguments}
-    subparsers = next(each for each in cli._parser()._actions if isinstance(each, argparse._SubParsersAction))
+    told = {
+        command.arguments[0]
+        for command in COMMANDS
+        if command.program != "uvicorn" and command.arguments
+    }
+    subparsers = next(
+        each for each in cli._parser()._actions if isinstance(each, argparse._SubParsersAction)
+    )
     assert set(subparsers.choices) <= told
-    asked = subprocess.run([sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True)
+    asked = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True
+    )
     helped = set(re.findall(r"^python3 run\.py (\w+)", asked.stdout, re.MULTILINE))
     assert helped | {"serve"} == {"COMMAND", "test", "lint", *subparsers.choices}
 
 
 def test_in_a_container_it_listens_where_others_can_reach_it() -> None:
-    [command] = [one for one in COMMANDS if one.page == "README.md" and one.program == "python cli.py"]
+    [command] = [
+        one for one in COMMANDS if one.page == "README.md" and one.program == "python cli.py"
+    ]
     assert cli._parser().parse_args(command.arguments).host == "0.0.0.0"
 
 
@@ -267,9 +296,18 @@ needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="the pages' exa
 
 
 def shell(script: str, folder: Path, **variables: str) -> str:
-    environment = {**clean_environment(BETTER_AUTH_SECRET=SECRET, DATA_DIR=str(folder)), **variables}
+    environment = {
+        **clean_environment(BETTER_AUTH_SECRET=SECRET, DATA_DIR=str(folder)),
+        **variables,
+    }
     ended = subprocess.run(
-        ["sh", "-ec", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["sh", "-ec", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
@@ -283,7 +321,9 @@ def test_the_first_task_of_the_readme_is_created_changed_and_deleted(
     [script] = [block for block in blocks(PAGES["README.md"]) if "curl" in block]
     script = script.replace("python3 run.py", f"'{sys.executable}' '{BACKEND / 'cli.py'}'")
     script = script.replace("http://localhost:8000", server.url).replace("ada", ada.id)
-    script = script.replace("$TASKS/1", f"$TASKS/{ada.has('Buy bread')['id']}").replace("curl ", "curl -sS -w '\\n' ")
+    script = script.replace("$TASKS/1", f"$TASKS/{ada.has('Buy bread')['id']}").replace(
+        "curl ", "curl -sS -w '\\n' "
+    )
     answers = [json.loads(line) for line in shell(script, tmp_path).splitlines()]
     assert [answer["message"] for answer in answers] == [
         "Task created",
@@ -296,17 +336,24 @@ def test_the_first_task_of_the_readme_is_created_changed_and_deleted(
 
 
 @needs_curl
-def test_the_undo_of_the_page_takes_a_change_back(tmp_path: Path, server: Running, ada: Person) -> None:
+def test_the_undo_of_the_page_takes_a_change_back(
+    tmp_path: Path, server: Running, ada: Person
+) -> None:
     [script] = [block for block in blocks(PAGES["docs/undo.md"]) if "curl" in block]
     assert ada.has("Buy milk")["version"] == 1
-    script = script.replace("http://localhost:8000", server.url).replace("/12/", "/1/").replace("curl ", "curl -sS ")
+    script = (
+        script.replace("http://localhost:8000", server.url)
+        .replace("/12/", "/1/")
+        .replace("curl ", "curl -sS ")
+    )
     assert json.loads(shell(script, tmp_path, TOKEN=ada.token))["message"] == "Change undone"
 
 
 # --- words ---
 
 RIDDLES = re.compile(
-    r"\bthe plan(?:'s)?\b|\banew\b|\bas it now is\b|\bcannot be meant\b|\bdo away with\b", re.IGNORECASE
+    r"\bthe plan(?:'s)?\b|\banew\b|\bas it now is\b|\bcannot be meant\b|\bdo away with\b",
+    re.IGNORECASE,
 )
 
 

@@ -110,14 +110,19 @@ def test_a_pasted_string_leads_where_it_says(
 
 
 def test_several_hosts_are_tried_in_turn() -> None:
-    places, _ = understood(dsn.parse("postgresql://ada:x@one:5432,two:6543/todo?target_session_attrs=read-write"))
+    places, _ = understood(
+        dsn.parse("postgresql://ada:x@one:5432,two:6543/todo?target_session_attrs=read-write")
+    )
     assert places == [("one", 5432), ("two", 6543)]
 
 
 def test_what_is_for_the_server_reaches_it() -> None:
     address = dsn.parse(f"{URL}&options=endpoint%3Dep-cool-darkness-123456&application_name=a+b")
     _, parameters = understood(address)
-    assert parameters.server_settings == {"options": "endpoint=ep-cool-darkness-123456", "application_name": "a+b"}
+    assert parameters.server_settings == {
+        "options": "endpoint=ep-cool-darkness-123456",
+        "application_name": "a+b",
+    }
 
 
 @pytest.mark.parametrize(
@@ -133,25 +138,48 @@ def test_what_is_for_the_server_reaches_it() -> None:
         ("sslmode=require", ""),
     ],
 )
-def test_the_schema_that_other_clients_name_is_searched_for_tables(parameters: str, search_path: str) -> None:
+def test_the_schema_that_other_clients_name_is_searched_for_tables(
+    parameters: str, search_path: str
+) -> None:
     direct = dsn.parse(f"postgresql://ada:x@db/todo?{parameters}")
     pooled = dsn.parse(f"postgresql://ada:x@db/todo?{parameters}&pgbouncer=true")
     assert direct.search_path == pooled.search_path == search_path
-    assert understood(direct)[1].server_settings == ({"search_path": search_path} if search_path else None)
+    assert understood(direct)[1].server_settings == (
+        {"search_path": search_path} if search_path else None
+    )
     assert understood(pooled)[1].server_settings is None  # a transaction pooler would refuse it
 
 
 def test_every_setting_that_postgresql_takes_from_a_client_reaches_it(database_url: str) -> None:
-    names = [row["name"] for row in sql(database_url, "SELECT name FROM pg_settings WHERE context = 'user'")]
+    names = [
+        row["name"]
+        for row in sql(database_url, "SELECT name FROM pg_settings WHERE context = 'user'")
+    ]
     assert len(names) > 100
-    unknown = {name for name in names if not dsn.parse(f"postgresql://db/todo?{name}=1").url.endswith(f"?{name}=1")}
-    assert unknown == {"client_encoding", "tcp_user_timeout"}  # the second means the client's own in a URL
+    unknown = {
+        name
+        for name in names
+        if not dsn.parse(f"postgresql://db/todo?{name}=1").url.endswith(f"?{name}=1")
+    }
+    assert unknown == {
+        "client_encoding",
+        "tcp_user_timeout",
+    }  # the second means the client's own in a URL
 
 
 def test_every_parameter_that_asyncpg_knows_is_left_to_it() -> None:
     known = sorted(dsn.OF_ASYNCPG - {"service"})  # names an entry in a file
-    values = {"port": "5432", "sslnegotiation": "postgres", "target_session_attrs": "any", "gsslib": "gssapi"}
-    values |= {"sslmode": "disable", "ssl_min_protocol_version": "TLSv1.2", "ssl_max_protocol_version": "TLSv1.3"}
+    values = {
+        "port": "5432",
+        "sslnegotiation": "postgres",
+        "target_session_attrs": "any",
+        "gsslib": "gssapi",
+    }
+    values |= {
+        "sslmode": "disable",
+        "ssl_min_protocol_version": "TLSv1.2",
+        "ssl_max_protocol_version": "TLSv1.3",
+    }
     for name in known:
         url = f"postgresql://db/todo?sslmode=disable&{name}={values.get(name, 'x')}"
         _, parameters = understood(dsn.Address(url, "db", False))
@@ -226,7 +254,9 @@ def test_what_cannot_be_meant_is_refused_in_one_line(pasted: str, said: str) -> 
         (f"postgresql://ada:s3cret@/todo?host={POOLER}", {}, True),
     ],
 )
-def test_a_transaction_pooler_is_recognised(pasted: str, settings: dict[str, bool], pooled: bool) -> None:
+def test_a_transaction_pooler_is_recognised(
+    pasted: str, settings: dict[str, bool], pooled: bool
+) -> None:
     assert dsn.parse(pasted, **settings).pooled is pooled  # type: ignore[arg-type]  # only `pooled` is given
 
 
@@ -268,14 +298,22 @@ def test_what_is_changed_in_the_string_is_said() -> None:
 @pytest.mark.parametrize(
     ("parameters", "note"),
     [
-        ("supa=base-pooler.x&connection_limit=1", "not used here, so left out of the URL: connection_limit, supa."),
+        (
+            "supa=base-pooler.x&connection_limit=1",
+            "not used here, so left out of the URL: connection_limit, supa.",
+        ),
         ("a%0Ab=1&pool_timeout=2", "not used here, so left out of the URL: pool_timeout, 1 more."),
-        ("pgbouncer=true&work_mem=1MB", "not used here, so left out of the URL: pgbouncer, work_mem."),
+        (
+            "pgbouncer=true&work_mem=1MB",
+            "not used here, so left out of the URL: pgbouncer, work_mem.",
+        ),
         ("password=half&half=1&other", "not used here, so left out of the URL: 2 parameters."),
         ("work_mem=1MB&options=-cjit%3Doff&app.color=red", None),
     ],
 )
-def test_what_is_left_out_is_named_unless_it_may_be_half_a_password(parameters: str, note: str | None) -> None:
+def test_what_is_left_out_is_named_unless_it_may_be_half_a_password(
+    parameters: str, note: str | None
+) -> None:
     assert dsn.parse(f"postgresql://ada@db/todo?{parameters}").notes == ((note,) if note else ())
 
 
@@ -305,7 +343,11 @@ def test_no_password_is_ever_printed(shape: str, before: str, after: str, encode
     if encoded:
         password = quote(password.encode("utf-8", "surrogatepass"), safe="")
     try:
-        shown = repr(address := dsn.parse(shape.replace("{}", password))) + address.host + "".join(address.notes)
+        shown = (
+            repr(address := dsn.parse(shape.replace("{}", password)))
+            + address.host
+            + "".join(address.notes)
+        )
     except SettingError as refusal:
         shown = str(refusal)
         assert "\n" not in shown

@@ -75,7 +75,9 @@ def test_killing_the_server_loses_nothing_and_leaves_no_database_behind(tmp_path
     again = servers.start(tmp_path)
     try:
         servers.wait_until_up(again, "/ready")
-        answer = httpx.get(again.url + ada.tasks, headers={"Authorization": f"Bearer {ada.token}"}, timeout=20)
+        answer = httpx.get(
+            again.url + ada.tasks, headers={"Authorization": f"Bearer {ada.token}"}, timeout=20
+        )
     finally:
         again.stop()
     found = Counter(task["title"] for task in answer.json()["data"])
@@ -104,7 +106,13 @@ def listens(data_dir: Path) -> bool:
 
 # --- the database away ---
 
-THROUGH, REFUSED, STALLED, RESET, RESET_ONCE = "through", "refused", "stalled", "reset", "reset once"
+THROUGH, REFUSED, STALLED, RESET, RESET_ONCE = (
+    "through",
+    "refused",
+    "stalled",
+    "reset",
+    "reset once",
+)
 
 
 class Proxy:
@@ -178,7 +186,9 @@ class Link:
                 if self._moves():
                     self._postgres().sendall(data)
                     if self.proxy.state == RESET or self in self.proxy.doomed:
-                        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        self.client.setsockopt(
+                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                        )
                         break
         if self.there is not None:
             with suppress(OSError):
@@ -259,7 +269,9 @@ def says_come_back(answer: httpx.Response) -> bool:
     return known and int(answer.headers["retry-after"]) >= 1
 
 
-def test_a_server_started_while_the_database_is_away_comes_up_and_recovers_by_itself(place: Place) -> None:
+def test_a_server_started_while_the_database_is_away_comes_up_and_recovers_by_itself(
+    place: Place,
+) -> None:
     assert place.away["/health"].status_code == 200
     assert place.away["/ready"].status_code == 503
     assert place.away["/ready"].json()["checks"]["database"]["ok"] is False
@@ -309,7 +321,9 @@ def ask_until(end: threading.Event, person: Person, task_id: int, first: int) ->
     raise AssertionError("never")
 
 
-@pytest.mark.parametrize(("state", "outage_seconds"), [(REFUSED, 0.7), (RESET, 0.7), (STALLED, 2.5)])
+@pytest.mark.parametrize(
+    ("state", "outage_seconds"), [(REFUSED, 0.7), (RESET, 0.7), (STALLED, 2.5)]
+)
 def test_a_database_that_is_away_is_said_and_found_again(
     state: str, outage_seconds: float, there: Place, ada_there: Person
 ) -> None:
@@ -327,19 +341,29 @@ def test_a_database_that_is_away_is_said_and_found_again(
     ready = asking.result()
     there.proxy.become(THROUGH)
 
-    recovered = seconds_until(lambda: ada.get(f"/{task['id']}").status_code == 200, RECOVERED_SECONDS)
+    recovered = seconds_until(
+        lambda: ada.get(f"/{task['id']}").status_code == 200, RECOVERED_SECONDS
+    )
     recovered += seconds_until(
         lambda: ada.post({"title": "It is back"}).status_code == 201, RECOVERED_SECONDS - recovered
     )
     assert set(health) == {200}
     assert (ready.status_code, ready.json()["checks"]["database"]["ok"]) == (503, False)
-    assert not [one for one in asked if one.answer.status_code not in (200, 201) and not says_come_back(one.answer)]
+    assert not [
+        one
+        for one in asked
+        if one.answer.status_code not in (200, 201) and not says_come_back(one.answer)
+    ]
     assert max(one.seconds for one in asked) < REFUSED_SECONDS + SLACK_SECONDS
-    served, refused = ([one for one in asked if (one.answer.status_code == 503) is yes] for yes in (False, True))
+    served, refused = (
+        [one for one in asked if (one.answer.status_code == 503) is yes] for yes in (False, True)
+    )
     assert served
     assert len(refused) >= 8
     stored = Counter(str(row["title"]) for row in ada.get().json()["data"])
-    assert {one.title for one in served if one.kind == "create"} <= set(stored)  # what was acknowledged
+    assert {one.title for one in served if one.kind == "create"} <= set(
+        stored
+    )  # what was acknowledged
     assert max(stored[one.title] for one in asked) == 1  # what was not is there once, or not at all
 
 
@@ -351,7 +375,9 @@ def test_a_write_cut_off_is_never_sent_again_and_a_read_is(there: Place, ada_the
         ada.has(f"Prepared {turn}")
         there.proxy.become(RESET_ONCE)
         answer = ada.post({"title": f"Cut off {turn}"})
-        assert says_come_back(answer) or answer.status_code == 201  # by a connection that was opened just then
+        assert (
+            says_come_back(answer) or answer.status_code == 201
+        )  # by a connection that was opened just then
         cut_off += answer.status_code == 503
         there.proxy.become(THROUGH)
         assert ada.get().status_code == 200
@@ -377,7 +403,12 @@ def test_after_idle_connections_were_cut_reads_succeed_and_writes_never_answer_5
 ) -> None:
     ada, url = ada_there, there.database_url
     task = ada.has("Still here")
-    for wait_milliseconds in (0, 2000, 0, 2000):  # the request meets the cut, or comes when it is over
+    for wait_milliseconds in (
+        0,
+        2000,
+        0,
+        2000,
+    ):  # the request meets the cut, or comes when it is over
         assert sql(url, CUT, wait_milliseconds)[0][0] >= 1
         assert ada.get(f"/{task['id']}").status_code == 200
         assert sql(url, CUT, wait_milliseconds)[0][0] >= 1

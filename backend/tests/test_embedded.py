@@ -22,7 +22,9 @@ from postgres import embedded
 from postgres.embedded import binaries, cluster
 
 BACKEND = Path(embedded.__file__).parent.parent.parent
-ADA = sorted(pwd.getpwall(), key=lambda user: user.pw_name != "daemon")[0]  # a normal user, and not `nobody`
+ADA = sorted(pwd.getpwall(), key=lambda user: user.pw_name != "daemon")[
+    0
+]  # a normal user, and not `nobody`
 GONE_SECONDS = 3
 
 START = """
@@ -37,13 +39,17 @@ sys.stdin.read()
 server.stop()
 """
 
-as_root = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root on Linux")
+as_root = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="needs root on Linux"
+)
 
 
 class Process:
     """Another Python process that starts a server, holds it until it is told to leave, or is killed."""
 
-    def __init__(self, data_dir: Path, how: str = "quick", *, before: tuple[str, ...] = (), **options: object) -> None:
+    def __init__(
+        self, data_dir: Path, how: str = "quick", *, before: tuple[str, ...] = (), **options: object
+    ) -> None:
         python = str(options.pop("python", sys.executable))
         self.popen = subprocess.Popen(  # type: ignore[call-overload]  # options are Popen's own
             [*before, python, "-c", START, str(data_dir), how],
@@ -157,7 +163,9 @@ def test_a_second_process_connects_and_leaves_the_server_running(
     assert not answers(data_dir)
 
 
-def test_two_starts_at_once_share_one_server(tmp_path: Path, process: Callable[..., Process]) -> None:
+def test_two_starts_at_once_share_one_server(
+    tmp_path: Path, process: Callable[..., Process]
+) -> None:
     ada, bob = process(tmp_path / "data"), process(tmp_path / "data")
 
     (ada_started, ada_url), (bob_started, bob_url) = ada.started(), bob.started()
@@ -167,7 +175,9 @@ def test_two_starts_at_once_share_one_server(tmp_path: Path, process: Callable[.
     assert ask(ada_url, "SELECT current_database()") == "todo"
 
 
-def test_an_interrupted_first_start_is_made_good_by_the_next(tmp_path: Path, process: Callable[..., Process]) -> None:
+def test_an_interrupted_first_start_is_made_good_by_the_next(
+    tmp_path: Path, process: Callable[..., Process]
+) -> None:
     ada = process(tmp_path / "data")
     assert within(5, lambda: any(tmp_path.glob("data.new-*/global")))
     ada.popen.kill()
@@ -200,7 +210,9 @@ def test_what_an_interrupted_first_start_left_running_keeps_the_next_one_waiting
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-@pytest.mark.parametrize("name", ["l" * 100, "comma, and 'quote\"", "space %41 & é", os.fsdecode(b"caf\xe9")])
+@pytest.mark.parametrize(
+    "name", ["l" * 100, "comma, and 'quote\"", "space %41 & é", os.fsdecode(b"caf\xe9")]
+)
 def test_any_path_will_do_and_a_second_process_finds_the_same_server(
     copy: Callable[[Path], Path], tmp_path: Path, name: str
 ) -> None:
@@ -219,11 +231,20 @@ def test_any_path_will_do_and_a_second_process_finds_the_same_server(
                 folder.rmdir()
 
 
-def test_variables_meant_for_another_postgresql_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PGDATA": "/nowhere", "PGPORT": "1", "PGHOST": "elsewhere", "PGUSER": "eve"}.items():
+def test_variables_meant_for_another_postgresql_are_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "PGDATA": "/nowhere",
+        "PGPORT": "1",
+        "PGHOST": "elsewhere",
+        "PGUSER": "eve",
+    }.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "oom").touch()
-    monkeypatch.setenv("PG_OOM_ADJUST_FILE", str(tmp_path / "oom"))  # the server itself would write to it
+    monkeypatch.setenv(
+        "PG_OOM_ADJUST_FILE", str(tmp_path / "oom")
+    )  # the server itself would write to it
     monkeypatch.setenv("LC_ALL", "xx_XX.nonsense")
 
     server = embedded.start(tmp_path / "data", durable=False)
@@ -247,21 +268,33 @@ def test_variables_that_a_driver_reads_for_another_postgresql_are_ignored(
 
 
 @as_root
-def test_a_full_disk_is_one_sentence_that_says_so(tmp_path: Path, process: Callable[..., Process]) -> None:
+def test_a_full_disk_is_one_sentence_that_says_so(
+    tmp_path: Path, process: Callable[..., Process]
+) -> None:
     for size in ("size=20m", "nr_inodes=2"):
         mount = f'mount -t tmpfs -o {size} none {tmp_path} && exec "$@"'
         if subprocess.run(
             ["unshare", "-m", "sh", "-c", mount, "sh", "true"], capture_output=True, check=False
         ).returncode:
             pytest.skip("mounting is not allowed here")
-        errors = process(tmp_path / "data", before=("unshare", "-m", "sh", "-c", mount, "sh")).leave()
-        assert errors.endswith("the disk is full; make room, or set DATA_DIR to a folder on another disk.\n")
+        errors = process(
+            tmp_path / "data", before=("unshare", "-m", "sh", "-c", mount, "sh")
+        ).leave()
+        assert errors.endswith(
+            "the disk is full; make room, or set DATA_DIR to a folder on another disk.\n"
+        )
         assert errors.count("\n") == 1
 
 
-def test_too_few_open_files_are_one_sentence_that_says_so(tmp_path: Path, process: Callable[..., Process]) -> None:
-    errors = process(tmp_path / "data", before=("/bin/sh", "-c", 'ulimit -n 20; exec "$@"', "sh")).leave()
-    assert errors.endswith("this process may open too few files; raise the limit with ulimit -n 1024.\n")
+def test_too_few_open_files_are_one_sentence_that_says_so(
+    tmp_path: Path, process: Callable[..., Process]
+) -> None:
+    errors = process(
+        tmp_path / "data", before=("/bin/sh", "-c", 'ulimit -n 20; exec "$@"', "sh")
+    ).leave()
+    assert errors.endswith(
+        "this process may open too few files; raise the limit with ulimit -n 1024.\n"
+    )
     assert errors.count("\n") == 1
 
 
@@ -279,7 +312,9 @@ def test_it_listens_to_no_network_and_sorts_the_same_everywhere(data_dir: Path) 
 
 def test_a_server_started_in_a_thread_outlives_the_thread(data_dir: Path) -> None:
     servers: list[embedded.Server] = []
-    thread = threading.Thread(target=lambda: servers.append(embedded.start(data_dir, durable=False)))
+    thread = threading.Thread(
+        target=lambda: servers.append(embedded.start(data_dir, durable=False))
+    )
     thread.start()
     thread.join()
     try:
@@ -289,7 +324,9 @@ def test_a_server_started_in_a_thread_outlives_the_thread(data_dir: Path) -> Non
     assert not answers(data_dir)
 
 
-@pytest.mark.parametrize("who", ["a program of ours", "this one", "another user's PostgreSQL", "another PostgreSQL"])
+@pytest.mark.parametrize(
+    "who", ["a program of ours", "this one", "another user's PostgreSQL", "another PostgreSQL"]
+)
 def test_a_lock_whose_process_id_now_belongs_to_another_program_does_not_block(
     data_dir: Path, copy: Callable[[Path], Path], tmp_path: Path, who: str
 ) -> None:
@@ -299,11 +336,15 @@ def test_a_lock_whose_process_id_now_belongs_to_another_program_does_not_block(
         (data_dir / "postmaster.pid").write_text(f"{pid}\n" + lock.split("\n", 1)[1])
         begin = time.monotonic()
         embedded.start(data_dir, durable=False).stop()
-    assert time.monotonic() - begin < cluster.LAST_MOMENTS_SECONDS, "it waited for a stranger to end"
+    assert time.monotonic() - begin < cluster.LAST_MOMENTS_SECONDS, (
+        "it waited for a stranger to end"
+    )
 
 
 @pytest.mark.parametrize("left", [b"", b"\n", b"\0" * 90], ids=["empty", "blank", "zeros"])
-def test_a_lock_that_a_power_cut_left_without_a_number_does_not_block(data_dir: Path, left: bytes) -> None:
+def test_a_lock_that_a_power_cut_left_without_a_number_does_not_block(
+    data_dir: Path, left: bytes
+) -> None:
     for lock in (data_dir / "postmaster.pid", data_dir / ".s.PGSQL.5432.lock"):
         lock.write_bytes(left)
     embedded.start(data_dir, durable=False).stop()
@@ -361,7 +402,9 @@ def test_a_killed_server_starts_again(data_dir: Path) -> None:
 
 def test_data_of_another_version_is_named_with_what_to_do(data_dir: Path) -> None:
     (data_dir / "PG_VERSION").write_text("9\n")
-    with pytest.raises(embedded.EmbeddedError, match=r"written by PostgreSQL 9, .* set POSTGRES_BIN_DIR .* or move"):
+    with pytest.raises(
+        embedded.EmbeddedError, match=r"written by PostgreSQL 9, .* set POSTGRES_BIN_DIR .* or move"
+    ):
         embedded.start(data_dir)
 
 
@@ -390,7 +433,9 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 def test_a_failed_start_shows_the_end_of_the_log(data_dir: Path) -> None:
     with (data_dir / "postgresql.conf").open("a") as file:
         file.write("nonsense = 1\n")
-    with pytest.raises(embedded.EmbeddedError, match='unrecognized configuration parameter "nonsense"'):
+    with pytest.raises(
+        embedded.EmbeddedError, match='unrecognized configuration parameter "nonsense"'
+    ):
         embedded.start(data_dir)
 
 
@@ -400,7 +445,9 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
 
 
 @as_root
-def test_a_normal_user_can_start_it_and_root_after_them(template: Path, process: Callable[..., Process]) -> None:
+def test_a_normal_user_can_start_it_and_root_after_them(
+    template: Path, process: Callable[..., Process]
+) -> None:
     python = _python_for_everybody()
     home = Path("/tmp") / f"todo-test-{os.getpid()}"
     shutil.copytree(template, home / "data")
@@ -427,7 +474,9 @@ def test_a_normal_user_can_start_it_and_root_after_them(template: Path, process:
         root = embedded.start(home / "data", durable=False)
         assert root.started_here
         root.stop()
-        assert {path.stat().st_uid for path in (home / "data").rglob("*")} == {ADA.pw_uid}, "taken from its owner"
+        assert {path.stat().st_uid for path in (home / "data").rglob("*")} == {ADA.pw_uid}, (
+            "taken from its owner"
+        )
     finally:
         shutil.rmtree(home)
 
@@ -440,7 +489,9 @@ def test_root_without_user_namespaces_becomes_nobody(
     jail = tmp_path / "jail"
     jail.mkdir()
     enter = f'mount --rbind / {jail} && cd {jail} && exec chroot {jail} sh -c \'cd "$0" && exec "$@"\' {BACKEND} "$@"'
-    if subprocess.run(["unshare", "-m", "sh", "-c", enter, "sh", "true"], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["unshare", "-m", "sh", "-c", enter, "sh", "true"], capture_output=True, check=False
+    ).returncode:
         pytest.skip("mounting is not allowed here")
 
     ada = process(data_dir, before=("unshare", "-m", "sh", "-c", enter, "sh"))
@@ -453,14 +504,20 @@ def test_root_without_user_namespaces_becomes_nobody(
 
 
 @as_root
-def test_root_that_may_become_nobody_else_gets_one_sentence(tmp_path: Path, process: Callable[..., Process]) -> None:
+def test_root_that_may_become_nobody_else_gets_one_sentence(
+    tmp_path: Path, process: Callable[..., Process]
+) -> None:
     limit = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
-    if subprocess.run(["unshare", "-Ur", "sh", "-c", limit, "sh", "true"], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["unshare", "-Ur", "sh", "-c", limit, "sh", "true"], capture_output=True, check=False
+    ).returncode:
         pytest.skip("user namespaces are not allowed here")
 
     errors = process(tmp_path / "data", before=("unshare", "-Ur", "sh", "-c", limit, "sh")).leave()
 
-    assert errors.startswith("EmbeddedError: The embedded PostgreSQL cannot start: this process is root")
+    assert errors.startswith(
+        "EmbeddedError: The embedded PostgreSQL cannot start: this process is root"
+    )
     assert errors.count("\n") == 1
 
 
@@ -476,7 +533,13 @@ def _may_run(*command: str) -> bool:
     arguments = command if len(command) > 1 else (*command, "--version")
     try:
         ended = subprocess.run(
-            arguments, user=ADA.pw_uid, group=ADA.pw_gid, extra_groups=[], capture_output=True, cwd="/", check=False
+            arguments,
+            user=ADA.pw_uid,
+            group=ADA.pw_gid,
+            extra_groups=[],
+            capture_output=True,
+            cwd="/",
+            check=False,
         )
     except OSError:
         return False

@@ -22,7 +22,11 @@ ADA = Signer("EdDSA", "ada-key")
 
 
 def lines(token: str, secret: str = SECRET, url: str | None = None) -> list[str]:
-    published = PublishedKeys(url) if url else PublishedKeys("http://keys.invalid", lambda _: jwks.parse(key_set(ADA)))
+    published = (
+        PublishedKeys(url)
+        if url
+        else PublishedKeys("http://keys.invalid", lambda _: jwks.parse(key_set(ADA)))
+    )
     checked = verification.Verifier(Keys(secret.encode(), published), ORIGIN, ORIGIN)
 
     async def told() -> list[str]:
@@ -51,12 +55,28 @@ def test_a_token_that_counts_says_what_it_says() -> None:
         (ADA.token(header={"typ": "at+jwt"}), "unsupported_type", "another kind"),
         (ADA.token(header={"kid": "other"}), "unknown_key", "AUTH_JWKS_URL"),
         (Signer("EdDSA", "ada-key").token(), "bad_signature", ""),
-        (token_for("ada", secret="another secret, and one of 32 bytes"), "bad_signature", "to the last character"),
-        (f"{ADA.token(header={'alg': 'none'}).rpartition('.')[0]}.", "unsupported_algorithm", "jwt() plugin"),
+        (
+            token_for("ada", secret="another secret, and one of 32 bytes"),
+            "bad_signature",
+            "to the last character",
+        ),
+        (
+            f"{ADA.token(header={'alg': 'none'}).rpartition('.')[0]}.",
+            "unsupported_algorithm",
+            "jwt() plugin",
+        ),
         (ADA.token(header={"crit": ["exp"]}), "malformed_token", ""),
         (ADA.token(exp=3600), "token_expired", '"15m"'),
-        (ADA.token(exp=int(time.time() + 900) * 1000), "malformed_token", "Math.floor(Date.now() / 1000)"),
-        (ADA.token(iat=int(time.time()) * 1000), "token_not_yet_valid", "Math.floor(Date.now() / 1000)"),
+        (
+            ADA.token(exp=int(time.time() + 900) * 1000),
+            "malformed_token",
+            "Math.floor(Date.now() / 1000)",
+        ),
+        (
+            ADA.token(iat=int(time.time()) * 1000),
+            "token_not_yet_valid",
+            "Math.floor(Date.now() / 1000)",
+        ),
         (ADA.token(nbf=time.time() * 1000), "token_not_yet_valid", "Math.floor(Date.now() / 1000)"),
         (ADA.token(iat=int(time.time()) + 3600), "token_not_yet_valid", "clocks"),
         (ADA.token(iss="http://localhost:3001"), "wrong_issuer", "BETTER_AUTH_URL"),
@@ -115,8 +135,14 @@ def test_the_command_mints_and_inspects_and_never_prints_the_secret(
         return printed.out.strip()
 
     token = todo_token("--user", "ada", "--email", "ada@example.com", "--hours", "1")
-    claims = jwt.decode(token, SECRET, ["HS256"], audience="http://localhost:3000", issuer="http://localhost:3000")
-    assert (claims["sub"], claims["email"], claims["exp"] - claims["iat"]) == ("ada", "ada@example.com", 3600)
+    claims = jwt.decode(
+        token, SECRET, ["HS256"], audience="http://localhost:3000", issuer="http://localhost:3000"
+    )
+    assert (claims["sub"], claims["email"], claims["exp"] - claims["iat"]) == (
+        "ada",
+        "ada@example.com",
+        3600,
+    )
 
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"Bearer {token}\n"))
     assert todo_token("--inspect", "-").splitlines()[-1] == "accepted  as user ada"

@@ -23,7 +23,8 @@ def if_match(lines: list[bytes]) -> Versions:
     return fields.if_match(lines, "ada")
 
 
-# RFC 9110 section 5.6.1: a list may have empty elements, blanks around its commas, and several lines.
+# RFC 9110 section 5.6.1: a list may have empty elements, blanks around its commas, and several
+# lines.
 LISTS: dict[str, tuple[list[bytes], list[bytes] | None]] = {
     "one": ([b'"7"'], [b'"7"']),
     "two": ([b'"7", "8"'], [b'"7"', b'"8"']),
@@ -84,7 +85,9 @@ MALFORMED: dict[str, list[bytes]] = {
 
 
 @pytest.mark.parametrize(("lines", "tags"), LISTS.values(), ids=LISTS)
-def test_a_list_of_entity_tags_is_taken_as_rfc_9110_writes_it(lines: list[bytes], tags: list[bytes] | None) -> None:
+def test_a_list_of_entity_tags_is_taken_as_rfc_9110_writes_it(
+    lines: list[bytes], tags: list[bytes] | None
+) -> None:
     assert fields.entity_tags(lines, "If-Match") == tags
 
 
@@ -96,8 +99,12 @@ def test_what_is_no_list_of_entity_tags_is_refused_by_both_conditions(lines: lis
         assert str(caught.value) == f'{name} must be * or a list of entity tags, such as "7"'
 
 
-OPAQUE = st.binary(max_size=6).map(lambda raw: bytes(byte for byte in raw if byte > 0x20 and byte not in (0x22, 0x7F)))
-TAGS = st.builds(lambda weak, opaque: b'%b"%b"' % (weak, opaque), st.sampled_from([b"", b"W/"]), OPAQUE)
+OPAQUE = st.binary(max_size=6).map(
+    lambda raw: bytes(byte for byte in raw if byte > 0x20 and byte not in (0x22, 0x7F))
+)
+TAGS = st.builds(
+    lambda weak, opaque: b'%b"%b"' % (weak, opaque), st.sampled_from([b"", b"W/"]), OPAQUE
+)
 COMMAS = st.text(" \t,", max_size=4).map(lambda blank: blank.encode())
 
 
@@ -116,7 +123,9 @@ def test_any_list_of_tags_is_found_whole_however_it_is_split(
     assert fields.entity_tags(lines, "If-Match") == [tag for tag, *_ in parts]
 
 
-NEARLY = st.sampled_from([b'"', b'"7"', b"W/", b"W", b",", b" ", b"\t", b"*", b"7", b"\\", b"\xff", b"\x7f", b"\x00"])
+NEARLY = st.sampled_from(
+    [b'"', b'"7"', b"W/", b"W", b",", b" ", b"\t", b"*", b"7", b"\\", b"\xff", b"\x7f", b"\x00"]
+)
 
 
 @given(st.lists(NEARLY, max_size=12).map(b"".join))
@@ -174,12 +183,46 @@ ANY = None  # time: only the version was sent
         ([b'"7", "12"', b'"0"', TAG], [[7, ANY], [12, ANY], [0, ANY], [7, MICROSECONDS]]),
         ([b'W/"7"', b"W/" + TAG], []),
         ([b'W/"7", "8"'], [[8, ANY]]),
-        ([TAG.replace(b"7xxegd", b"aaaaaa"), TAG.replace(b"7x", b"7X"), TAG.replace(b"7x", b"x")], []),
-        ([TAG.replace(b"hes", b"HES"), TAG.replace(b"-hes", b"-0hes"), TAG.replace(b"hes", b"zzzzzzz")], []),
-        ([TAG.replace(b"hes1dmzqdc", b"z" * 13), TAG.replace(b'"7', b'"07'), TAG.replace(b'd"', b'd-gzip"')], []),
+        (
+            [
+                TAG.replace(b"7xxegd", b"aaaaaa"),
+                TAG.replace(b"7x", b"7X"),
+                TAG.replace(b"7x", b"x"),
+            ],
+            [],
+        ),
+        (
+            [
+                TAG.replace(b"hes", b"HES"),
+                TAG.replace(b"-hes", b"-0hes"),
+                TAG.replace(b"hes", b"zzzzzzz"),
+            ],
+            [],
+        ),
+        (
+            [
+                TAG.replace(b"hes1dmzqdc", b"z" * 13),
+                TAG.replace(b'"7', b'"07'),
+                TAG.replace(b'd"', b'd-gzip"'),
+            ],
+            [],
+        ),
         ([b'""'], []),
         ([b'"07"'], []),
-        ([b'"+7"', b'"-7"', b'"7.0"', b'"7_0"', b'"0x7"', b'"a"', b'"*"', b'"7-"', b'"7-7xxegd"'], []),
+        (
+            [
+                b'"+7"',
+                b'"-7"',
+                b'"7.0"',
+                b'"7_0"',
+                b'"0x7"',
+                b'"a"',
+                b'"*"',
+                b'"7-"',
+                b'"7-7xxegd"',
+            ],
+            [],
+        ),
         (['"٧"'.encode(), b'"\xb2"'], []),  # digits of other scripts
         ([b'"%d"' % LARGEST], [[LARGEST, ANY]]),
         ([b'"%d"' % (LARGEST + 1)], []),
@@ -188,15 +231,21 @@ ANY = None  # time: only the version was sent
     ],
     ids=repr,
 )
-def test_if_match_knows_its_own_strong_tags_and_no_others(lines: list[bytes], versions: Versions) -> None:
+def test_if_match_knows_its_own_strong_tags_and_no_others(
+    lines: list[bytes], versions: Versions
+) -> None:
     assert if_match(lines) == versions
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TIMES = st.integers(0, 253_000_000_000_000_000).map(lambda microseconds: EPOCH + timedelta(microseconds=microseconds))
+TIMES = st.integers(0, 253_000_000_000_000_000).map(
+    lambda microseconds: EPOCH + timedelta(microseconds=microseconds)
+)
 
 
-@given(st.integers(0, LARGEST), TIMES, st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
+@given(
+    st.integers(0, LARGEST), TIMES, st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+)
 @settings(database=None)
 def test_a_tag_is_its_change_again_and_nobody_elses(version: int, at: datetime, owner: str) -> None:
     tag = fields.entity_tag(owner, version, at)
@@ -323,7 +372,10 @@ def test_any_visible_text_is_a_key_in_either_form(text: str) -> None:
 def test_what_is_no_key_or_given_twice_is_refused(lines: list[bytes]) -> None:
     with pytest.raises(ValueError) as caught:
         fields.idempotency_key(lines)
-    assert str(caught.value) == "Idempotency-Key must be given once, as 1 to 255 visible ASCII characters"
+    assert (
+        str(caught.value)
+        == "Idempotency-Key must be given once, as 1 to 255 visible ASCII characters"
+    )
 
 
 def test_without_the_field_there_is_no_key() -> None:
@@ -346,7 +398,12 @@ def test_whatever_is_sent_a_key_is_visible_ascii_or_refused(sent: bytes) -> None
 
 
 def test_every_line_of_a_field_is_found_and_no_other_field() -> None:
-    lines = [(b"if-match", b'"1"'), (b"if-match-not", b"x"), (b"accept", b"*/*"), (b"if-match", b'"2"')]
+    lines = [
+        (b"if-match", b'"1"'),
+        (b"if-match-not", b"x"),
+        (b"accept", b"*/*"),
+        (b"if-match", b'"2"'),
+    ]
     call = Call({"type": "http", "method": "GET", "headers": lines})
     assert call.lines(b"if-match") == [b'"1"', b'"2"']
     assert call.lines(b"accept") == [b"*/*"]

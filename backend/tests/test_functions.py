@@ -114,7 +114,9 @@ def start(url: str, **settings: str) -> None:
 # --- names ---
 
 
-@pytest.mark.parametrize("function", [*migrate.FUNCTIONS, OTHER], ids=lambda function: function.name)
+@pytest.mark.parametrize(
+    "function", [*migrate.FUNCTIONS, OTHER], ids=lambda function: function.name
+)
 def test_a_name_is_that_of_its_text(function: Function) -> None:
     stem, _, digits = function.name.rpartition("_")
     assert re.fullmatch("[0-9a-f]{10}", digits)
@@ -131,14 +133,18 @@ def test_another_text_is_another_name() -> None:
 
 
 def test_only_the_first_mention_of_the_stem_is_renamed() -> None:
-    function = Function.of("one", "CREATE FUNCTION one(p text) RETURNS text LANGUAGE sql AS $$ SELECT 'one(' $$")
+    function = Function.of(
+        "one", "CREATE FUNCTION one(p text) RETURNS text LANGUAGE sql AS $$ SELECT 'one(' $$"
+    )
     assert function.text.endswith("$$ SELECT 'one(' $$")
 
 
 # --- releases side by side ---
 
 
-def test_a_fresh_schema_has_the_functions_of_this_release_and_says_that_they_are_in_use(place: str) -> None:
+def test_a_fresh_schema_has_the_functions_of_this_release_and_says_that_they_are_in_use(
+    place: str,
+) -> None:
     assert comments(place) == dict.fromkeys(NAMES, functions.IN_USE)
 
 
@@ -154,7 +160,10 @@ def test_those_of_another_release_stay_and_are_marked(place: str) -> None:
         **dict.fromkeys(wanted, functions.IN_USE),
     }
     install(place, [OTHER, shared])  # again, and nothing is different
-    assert comments(place) == {**dict.fromkeys(NAMES, unwanted), **dict.fromkeys(wanted, functions.IN_USE)}
+    assert comments(place) == {
+        **dict.fromkeys(NAMES, unwanted),
+        **dict.fromkeys(wanted, functions.IN_USE),
+    }
 
 
 def test_both_writers_work_on_the_same_tasks_and_the_log_has_no_gap(place: str) -> None:
@@ -169,7 +178,9 @@ def test_both_writers_work_on_the_same_tasks_and_the_log_has_no_gap(place: str) 
         edit = storage.to_json([storage.toggle(TASK, made.object["id"])])
 
         async def toggle(call: str) -> str:
-            [row] = await pool.write(call, "ada", "user", "ada", storage.new_group(), edit, False, True)
+            [row] = await pool.write(
+                call, "ada", "user", "ada", storage.new_group(), edit, False, True
+            )
             return str(row["outcome"])
 
         try:
@@ -246,7 +257,9 @@ def test_a_start_brings_what_was_dropped_meanwhile(missing: str, place: str) -> 
 # --- a login that owns nothing ---
 
 
-def test_a_login_that_may_not_make_functions_is_told_so_in_one_sentence(place: str, guest: str) -> None:
+def test_a_login_that_may_not_make_functions_is_told_so_in_one_sentence(
+    place: str, guest: str
+) -> None:
     sql(place, f"DROP FUNCTION {storage.STORE.name}")
     with pytest.raises(SettingError) as refusal:
         start(guest)
@@ -279,7 +292,9 @@ def test_the_login_of_the_migrations_takes_the_marks_off_for_it(place: str, gues
 # --- what others do to functions ---
 
 
-def test_a_login_that_may_call_no_function_by_default_is_given_the_right(place: str, guest: str) -> None:
+def test_a_login_that_may_call_no_function_by_default_is_given_the_right(
+    place: str, guest: str
+) -> None:
     """ALTER DEFAULT PRIVILEGES … REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC is a common hardening."""
     for name in NAMES:
         sql(place, f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC, {migrate.ROLE}")
@@ -288,7 +303,9 @@ def test_a_login_that_may_call_no_function_by_default_is_given_the_right(place: 
     assert asyncio.run(migrate.inspect(dsn.parse(guest))).is_complete
 
 
-def test_functions_that_lost_their_comments_are_known_by_their_names(place: str, guest: str) -> None:
+def test_functions_that_lost_their_comments_are_known_by_their_names(
+    place: str, guest: str
+) -> None:
     """As after pg_restore --no-comments."""
     for name in NAMES:
         sql(place, f"COMMENT ON FUNCTION {name} IS NULL")

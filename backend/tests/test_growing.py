@@ -100,10 +100,14 @@ class Grown(NamedTuple):
 @pytest.fixture(scope="module")
 def grown(cluster: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grown]:
     folder = tmp_path_factory.mktemp("grown") / "backend"
-    shutil.copytree(servers.BACKEND, folder, ignore=shutil.ignore_patterns("tests", "__pycache__", ".*"))
+    shutil.copytree(
+        servers.BACKEND, folder, ignore=shutil.ignore_patterns("tests", "__pycache__", ".*")
+    )
     declaration = folder / "entities.py"
     text = declaration.read_text()
-    with_field = text.replace('        DELETED_AT,\n    ),\n    example={\n        "id": 7,\n', FIELD)
+    with_field = text.replace(
+        '        DELETED_AT,\n    ),\n    example={\n        "id": 7,\n', FIELD
+    )
     with_entity = with_field.replace("ENTITIES = (TASK,)\n", ENTITY)
     assert text != with_field != with_entity
     declaration.write_text(with_entity)
@@ -126,7 +130,10 @@ def test_a_field_arrives_everywhere(grown: Grown) -> None:
         made = ada.post({"title": "Buy milk", "note": "two"}).json()["data"]
         assert list(made)[-1] == "note"  # later fields come last
         changed = ada.put(made["id"], {"note": "three"}).json()["data"]
-        assert (changed["note"], ada.get(f"/{made['id']}").json()["data"]["note"]) == ("three", "three")
+        assert (changed["note"], ada.get(f"/{made['id']}").json()["data"]["note"]) == (
+            "three",
+            "three",
+        )
         assert [task["note"] for task in ada.get().json()["data"]] == ["three"]
         refused = ada.put(made["id"], {"note": 3})
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "note")
@@ -156,7 +163,10 @@ def test_an_entity_is_written_logged_undone_isolated_and_purged(grown: Grown) ->
     with closing(ada.client):
         task = ada.has("A task of the same person")
         found = in_the_copy(grown, LISTS, grown.database_url, ada.id)
-        assert (found["name"], found["foreign"]) == ("Home", "absent")  # the undo took the new name back
+        assert (found["name"], found["foreign"]) == (
+            "Home",
+            "absent",
+        )  # the undo took the new name back
         assert found["id"] != task["id"]
         assert "lists" in found["isolated"]
         log = ada.request("GET", "/v1/changes").json()["data"]
@@ -169,7 +179,9 @@ def test_an_entity_is_written_logged_undone_isolated_and_purged(grown: Grown) ->
 
 
 def test_the_tables_of_the_models_grow_too(grown: Grown) -> None:
-    script = "import json, models; print(json.dumps([c.name for c in models.Task.__table__.columns]))"
+    script = (
+        "import json, models; print(json.dumps([c.name for c in models.Task.__table__.columns]))"
+    )
     assert "note" in in_the_copy(grown, script)
 
 

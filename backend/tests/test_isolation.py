@@ -55,7 +55,8 @@ class Entry(NamedTuple):
     body: Any = None
 
 
-# Sent along: conditions that hold for every task, for none; a version that none has; a key that all callers use.
+# Sent along: conditions that hold for every task, for none; a version that none has; a key that all
+# callers use.
 ALONG: dict[str, dict[str, str]] = {
     "nothing": {},
     "a condition that holds": {"If-Match": "*"},
@@ -82,7 +83,8 @@ PRIVATE = {
     ("GET", CHANGES): Entry(200),
     ("HEAD", CHANGES): Entry(200),
 }
-# Theirs are the changes of whoever asks: another's cannot even be named. A test of their own is below.
+# Theirs are the changes of whoever asks: another's cannot even be named. A test of their own is
+# below.
 UNDOING = {("POST", f"{CHANGES}/{{seq}}/undo"), ("POST", "/v1/undo")}
 PUBLIC = {"/health", "/ready", "/", "/docs", "/openapi.json"}  # and what lies under /static/
 
@@ -101,7 +103,11 @@ class Answered(NamedTuple):
 
     @classmethod
     def of(cls, reply: httpx.Response) -> Answered:
-        told = [field for field in reply.headers.raw if field[0].lower() not in (b"date", b"x-request-id")]
+        told = [
+            field
+            for field in reply.headers.raw
+            if field[0].lower() not in (b"date", b"x-request-id")
+        ]
         return cls(reply.status_code, tuple(told), reply.content)
 
 
@@ -151,15 +157,23 @@ class Town:
         return Answered.of(person.client.send(request))
 
     def tells_of_others(self, caller: str, answered: Answered) -> bool:
-        knows = {"owner": self.ada, "stranger": self.bob, "visitor": self.bob, "nobody": None}[caller]
+        knows = {"owner": self.ada, "stranger": self.bob, "visitor": self.bob, "nobody": None}[
+            caller
+        ]
         heard = answered.body + b"".join(b"".join(field) for field in answered.headers)
-        return any(person.id.encode() in heard for person in (self.ada, self.bob, self.cem) if person is not knows)
+        return any(
+            person.id.encode() in heard
+            for person in (self.ada, self.bob, self.cem)
+            if person is not knows
+        )
 
     def rows(self) -> set[tuple[Any, ...]]:
         people = [self.ada.id, self.bob.id, self.cem.id]
         return {
             tuple(row)
-            for row in sql(self.database_url, "SELECT id, tasks.* FROM tasks WHERE user_id = ANY($1)", people)
+            for row in sql(
+                self.database_url, "SELECT id, tasks.* FROM tasks WHERE user_id = ANY($1)", people
+            )
         }
 
 
@@ -213,7 +227,9 @@ def test_no_door_shows_or_changes_anothers_task(along: str, town: Town) -> None:
             if len(alike) != 1:
                 wrong.append((method, path, "tells apart", caller, alike))
         if path not in COLLECTIONS and answers["foreign", "owner"] != answers["own", "visitor"]:
-            wrong.append((method, path, "tells apart", "a visitor from an owner", answers["own", "visitor"]))
+            wrong.append(
+                (method, path, "tells apart", "a visitor from an owner", answers["own", "visitor"])
+            )
         if not before <= town.rows():
             wrong.append((method, path, "changes", "another's task", before - town.rows()))
         cases += len(answers)
@@ -228,10 +244,14 @@ def test_public_doors_tell_everybody_the_same(town: Town) -> None:
     for door in (door for door in DOORS if door.public):
         for method in door.answers:
             answers = {caller: town.ask(caller, method, door.path) for caller in CALLERS}
-            if {answered.status for answered in answers.values()} != {200} or len(set(answers.values())) != 1:
+            if {answered.status for answered in answers.values()} != {200} or len(
+                set(answers.values())
+            ) != 1:
                 wrong.append((method, door.path, answers))
             wrong += [
-                (method, door.path, caller) for caller in CALLERS if town.tells_of_others(caller, answers[caller])
+                (method, door.path, caller)
+                for caller in CALLERS
+                if town.tells_of_others(caller, answers[caller])
             ]
             cases += len(answers)
     assert wrong == []
@@ -297,9 +317,14 @@ STATEMENTS: dict[str, tuple[Any, Any]] = {  # name -> where it is, and under whi
     },
 }
 SQL = {name: function.text for name, function in FUNCTIONS.items()} | {
-    name: vars(place)[key] if isinstance(place, ModuleType) else place[key] for name, (place, key) in STATEMENTS.items()
+    name: vars(place)[key] if isinstance(place, ModuleType) else place[key]
+    for name, (place, key) in STATEMENTS.items()
 }
-MUTATIONS = [(name, place) for name, text in SQL.items() for place in range(len(NAMES_THE_OWNER.findall(text)))]
+MUTATIONS = [
+    (name, place)
+    for name, text in SQL.items()
+    for place in range(len(NAMES_THE_OWNER.findall(text)))
+]
 GUARDED = {  # alone no breach: the function has found the object among its owner's, and ids are nobody else's
     *(("storage.STORE", place) for place in range(3, 10)),
     ("undo.CURRENT task", 0),  # of the ids in one's own log
@@ -378,7 +403,9 @@ def is_bobs(row: Row) -> bool:
     values = list(row.values())
     if row.get("outcome") not in (None, "absent"):
         return True
-    return any("bob" in str(value).lower() for value in values) or bool({BOBS_SEQ, BOBS_SEQ + 1} & set(values))
+    return any("bob" in str(value).lower() for value in values) or bool(
+        {BOBS_SEQ, BOBS_SEQ + 1} & set(values)
+    )
 
 
 class Besieged:
@@ -390,9 +417,16 @@ class Besieged:
 
     async def leaks(self, role: str | None = migrate.ROLE, login: str = "postgres") -> int:
         """How many of Bob's rows Ada saw or changed."""
-        pool = Pool(replace(self.address, url=self.address.url.replace("postgres@", f"{login}@")), role)
+        pool = Pool(
+            replace(self.address, url=self.address.url.replace("postgres@", f"{login}@")), role
+        )
         try:
-            return sum([await self._leaks_of_one(pool, state) for state in ("pending", "completed", "deleted")])
+            return sum(
+                [
+                    await self._leaks_of_one(pool, state)
+                    for state in ("pending", "completed", "deleted")
+                ]
+            )
         finally:
             await pool.close()
 
@@ -415,13 +449,17 @@ class Besieged:
     async def _settle(self, state: str) -> dict[str, list[Any]]:
         """Bob has one of everything, Ada a task. Return what is his."""
         await self.watch.execute(f"DELETE FROM {'; DELETE FROM '.join(migrate.ISOLATED)}")
-        await self.watch.execute("INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Hers', 1)")
+        await self.watch.execute(
+            "INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Hers', 1)"
+        )
         task = """
             INSERT INTO tasks (user_id, title, description, uid, version, completed, completed_at, deleted_at)
             VALUES ('bob', 'His', 'Too', $1, $2, $3, CASE WHEN $3 THEN now() END, CASE WHEN $4 THEN now() END)
             RETURNING id
         """
-        bobs = await self.watch.fetchval(task, BOBS_UID, BOBS_SEQ, state == "completed", state == "deleted")
+        bobs = await self.watch.fetchval(
+            task, BOBS_UID, BOBS_SEQ, state == "completed", state == "deleted"
+        )
         for table, values in {
             "change_counters": f"{BOBS_SEQ}, now()",
             "changes": f"{BOBS_SEQ}, now(), 'user', 'bob', '{BOBS_UID}', 'task', {bobs}, 'update', '{{}}'",
@@ -432,14 +470,19 @@ class Besieged:
 
     async def _of_bob(self) -> dict[str, list[Any]]:
         return {
-            table: [dict(row) for row in await self.watch.fetch(f"SELECT * FROM {table} WHERE user_id = 'bob'")]
+            table: [
+                dict(row)
+                for row in await self.watch.fetch(f"SELECT * FROM {table} WHERE user_id = 'bob'")
+            ]
             for table in migrate.ISOLATED
         }
 
     async def install(self, monkeypatch: pytest.MonkeyPatch, texts: dict[str, str]) -> None:
         for name, text in texts.items():
             if name in FUNCTIONS:
-                await self.watch.execute(text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+                await self.watch.execute(
+                    text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+                )
                 continue
             place, key = STATEMENTS[name]
             if isinstance(place, ModuleType):
@@ -501,7 +544,9 @@ def test_the_mutations_are_all_the_where_clauses() -> None:
     clauses = [clause for text in SQL.values() for clause in re.findall(r"\bWHERE\b.*", text)]
     others = [clause for clause in clauses if not NAMES_THE_OWNER.search(clause)]
     assert len(MUTATIONS) == len(clauses) - len(others) == 27
-    assert others == ["WHERE (pair ->> 0)::bigint = was.version AND coalesce("]  # of no table's rows
+    assert others == [
+        "WHERE (pair ->> 0)::bigint = was.version AND coalesce("
+    ]  # of no table's rows
 
 
 def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(siege: str) -> None:
@@ -513,12 +558,16 @@ def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(
             for name, place in [*MUTATIONS, ("all", None)]:
                 mutants = [(name, place)] if name != "all" else [(each, None) for each in SQL]
                 with pytest.MonkeyPatch.context() as patch:
-                    await city.install(patch, {each: without_owner(SQL[each], which) for each, which in mutants})
+                    await city.install(
+                        patch, {each: without_owner(SQL[each], which) for each, which in mutants}
+                    )
                     leaked["policies alone"].append(await city.leaks())
                     await city.everywhere("DISABLE ROW LEVEL SECURITY")
                     leaked["neither"].append(await city.leaks())
                 await city.everywhere("ENABLE ROW LEVEL SECURITY")
-                await city.install(patch, {each: SQL[each] for each, _ in mutants if each in FUNCTIONS})
+                await city.install(
+                    patch, {each: SQL[each] for each, _ in mutants if each in FUNCTIONS}
+                )
             await city.everywhere("DISABLE ROW LEVEL SECURITY")
             leaked["where-clauses alone"] = [await city.leaks()]
         return leaked
@@ -526,7 +575,11 @@ def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(
     leaked = asyncio.run(attack())
     assert leaked["policies alone"] == [0] * (len(MUTATIONS) + 1)
     assert leaked["where-clauses alone"] == [0]
-    harmless = {mutant for mutant, leaks in zip([*MUTATIONS, "all"], leaked["neither"], strict=True) if not leaks}
+    harmless = {
+        mutant
+        for mutant, leaks in zip([*MUTATIONS, "all"], leaked["neither"], strict=True)
+        if not leaks
+    }
     assert harmless == GUARDED
     assert leaked["neither"][-1] > max(leaked["neither"][:-1])
 
@@ -578,7 +631,9 @@ OWNER_POLICY = ["*", "true", OWNER_ONLY, OWNER_ONLY, "PUBLIC"]
 DAYS = "(NULLIF(current_setting('app.changes_kept_days'::text, true), ''::text))::integer"
 OLDER = f"(({DAYS} > 0) AND (at < (now() - (({DAYS})::double precision * '1 day'::interval))))"
 EXPIRED = {
-    "tasks": OLDER.replace("(at <", "(deleted_at IS NOT NULL) AND (updated_at <").replace("changes", "trash"),
+    "tasks": OLDER.replace("(at <", "(deleted_at IS NOT NULL) AND (updated_at <").replace(
+        "changes", "trash"
+    ),
     "changes": OLDER,
     "idempotency_keys": "(at < (now() - '24:00:00'::interval))",
 }
@@ -590,7 +645,11 @@ POLICIES = {  # beside the owner, the role of retention.py: what has expired, an
     ]
     for table, expired in EXPIRED.items()
 }
-NOT_LED = {"changes_expiry", "idempotency_keys_expiry", "tasks_expiry"}  # for retention.py; none of them is unique
+NOT_LED = {
+    "changes_expiry",
+    "idempotency_keys_expiry",
+    "tasks_expiry",
+}  # for retention.py; none of them is unique
 
 
 def in_order(policies: list[Any]) -> list[Any]:
@@ -604,7 +663,11 @@ async def flaws(connection: asyncpg.Connection) -> set[str]:
         if table["is_view"]:
             found.add(f"{table['name']}: a view reads as its owner")
         elif not table["has_owner"]:
-            found |= set() if table["name"] == migrate.VERSION_TABLE else {f"{table['name']}: no user_id"}
+            found |= (
+                set()
+                if table["name"] == migrate.VERSION_TABLE
+                else {f"{table['name']}: no user_id"}
+            )
         else:
             found |= {
                 f"{table['name']}: {flaw}"
@@ -670,9 +733,19 @@ PRIVILEGES = {  # TRUNCATE asks no policy, and what is logged stays as it is
 @pytest.mark.parametrize("name", [migrate.ROLE, migrate.RETENTION_ROLE])
 def test_a_role_to_run_as_has_no_power_and_owns_nothing(name: str, migrated: str) -> None:
     role = sql(migrated, "SELECT * FROM pg_roles WHERE rolname = $1", name)[0]
-    powers = ("rolsuper", "rolcanlogin", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolreplication")
+    powers = (
+        "rolsuper",
+        "rolcanlogin",
+        "rolbypassrls",
+        "rolcreaterole",
+        "rolcreatedb",
+        "rolreplication",
+    )
     assert not any(role[power] for power in powers)
-    assert sql(migrated, "SELECT FROM pg_shdepend WHERE deptype = 'o' AND refobjid = $1", role["oid"]) == []
+    assert (
+        sql(migrated, "SELECT FROM pg_shdepend WHERE deptype = 'o' AND refobjid = $1", role["oid"])
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -681,11 +754,17 @@ def test_a_role_to_run_as_has_no_power_and_owns_nothing(name: str, migrated: str
         (migrate.ROLE, PRIVILEGES),
         (
             migrate.RETENTION_ROLE,
-            {"changes": {"DELETE"}, "idempotency_keys": {"DELETE"}, migrate.VERSION_TABLE: {"SELECT"}},
+            {
+                "changes": {"DELETE"},
+                "idempotency_keys": {"DELETE"},
+                migrate.VERSION_TABLE: {"SELECT"},
+            },
         ),
     ],
 )
-def test_a_role_may_do_what_its_work_needs(role: str, privileges: dict[str, set[str]], migrated: str) -> None:
+def test_a_role_may_do_what_its_work_needs(
+    role: str, privileges: dict[str, set[str]], migrated: str
+) -> None:
     query = "SELECT table_name::text, privilege_type::text FROM information_schema.table_privileges WHERE grantee = $1"
     granted: dict[str, set[str]] = {}
     for table, privilege in sql(migrated, query, role):
@@ -698,7 +777,9 @@ def test_the_role_of_retention_reads_keys_and_times_alone(migrated: str) -> None
         SELECT table_name::text, column_name::text FROM information_schema.column_privileges
         WHERE grantee = $1 AND table_name <> $2
     """
-    assert {tuple(row) for row in sql(migrated, query, migrate.RETENTION_ROLE, migrate.VERSION_TABLE)} == {
+    assert {
+        tuple(row) for row in sql(migrated, query, migrate.RETENTION_ROLE, migrate.VERSION_TABLE)
+    } == {
         *(("changes", column) for column in ("user_id", "seq", "at")),
         *(("idempotency_keys", column) for column in ("user_id", "key", "at")),
         *(("tasks", column) for column in ("user_id", "id", "updated_at", "deleted_at")),
@@ -711,7 +792,9 @@ A_TABLE = f"(?:{'|'.join(migrate.ISOLATED)})"
 def names_the_owner(text: str) -> bool:
     """Whether every read and write of a table in `text` names the owner, its first argument."""
     touches = re.findall(rf"\b(?:FROM|UPDATE|INTO) {A_TABLE}\b", text)
-    owned = re.findall(r"\bWHERE user_id = (?:scope\.user_id|p_user_id)\b|(?:VALUES \(|SELECT)\s*p_user_id, ", text)
+    owned = re.findall(
+        r"\bWHERE user_id = (?:scope\.user_id|p_user_id)\b|(?:VALUES \(|SELECT)\s*p_user_id, ", text
+    )
     sets = re.search(
         r"AS MATERIALIZED \(SELECT set_config\('app\.user_id', \$1, true\) AS user_id\)"
         rf"|\(\s*p_user_id text\b.*\bPERFORM set_config\('app\.user_id', p_user_id, true\)[;,].*\b{A_TABLE}\b",
@@ -719,7 +802,9 @@ def names_the_owner(text: str) -> bool:
         re.DOTALL,
     )
     calls = re.search(r"\bFROM \w+\(\$1, ", text)
-    return (len(touches) == len(owned) and bool(touches) and bool(sets)) or (not touches and bool(calls))
+    return (len(touches) == len(owned) and bool(touches) and bool(sets)) or (
+        not touches and bool(calls)
+    )
 
 
 def test_every_statement_and_function_names_the_owner() -> None:
@@ -746,7 +831,9 @@ def as_login(url: str, login: str) -> str:
         ("isolation_bypass", None, False),
     ],
 )
-def test_row_security_is_proven_by_trying(login: str, role: str | None, proven: bool, migrated: str) -> None:
+def test_row_security_is_proven_by_trying(
+    login: str, role: str | None, proven: bool, migrated: str
+) -> None:
     schema = asyncio.run(migrate.inspect(dsn.parse(as_login(migrated, login))))
     assert schema == migrate.Schema(migrate.HEAD, role, proven)
 
@@ -767,7 +854,9 @@ def settings_for(url: str, **others: str) -> config.Settings:
 
 def test_production_refuses_a_login_that_is_not_restricted(migrated: str) -> None:
     url = as_login(migrated, "isolation_bypass")
-    with pytest.raises(SettingError, match=r"^NEON_DATABASE_URL: row-level security .* or set ROW_SECURITY=off\.$"):
+    with pytest.raises(
+        SettingError, match=r"^NEON_DATABASE_URL: row-level security .* or set ROW_SECURITY=off\.$"
+    ):
         asyncio.run(Database(settings_for(url, environment="production")).open())
 
 
@@ -790,7 +879,9 @@ def test_development_says_that_a_login_is_not_restricted(
     migrated: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("unrestricted")
-    with servers.running(folder, NEON_DATABASE_URL=as_login(migrated, "isolation_bypass")) as server:
+    with servers.running(
+        folder, NEON_DATABASE_URL=as_login(migrated, "isolation_bypass")
+    ) as server:
         ready = httpx.get(f"{server.url}/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
         assert ready.json()["checks"]["row_security"] == {
@@ -815,7 +906,9 @@ def test_a_row_of_somebody_else_cannot_be_written(migrated: str) -> None:
         await transaction.start()
         try:
             await connection.execute("SELECT set_config('app.user_id', 'ada', true)")
-            await connection.execute("INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Her own', 1)")
+            await connection.execute(
+                "INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Her own', 1)"
+            )
             return str(await connection.execute(statement))
         except asyncpg.InsufficientPrivilegeError as refusal:
             return str(refusal)
@@ -824,7 +917,12 @@ def test_a_row_of_somebody_else_cannot_be_written(migrated: str) -> None:
             await connection.close()
 
     refused = 'new row violates row-level security policy for table "tasks"'
-    assert asyncio.run(write("INSERT INTO tasks (user_id, title, version) VALUES ('bob', 'Not hers', 1)")) == refused
+    assert (
+        asyncio.run(
+            write("INSERT INTO tasks (user_id, title, version) VALUES ('bob', 'Not hers', 1)")
+        )
+        == refused
+    )
     assert asyncio.run(write("UPDATE tasks SET user_id = 'bob'")) == refused
     assert asyncio.run(write("UPDATE tasks SET title = 'Hers'")) == "UPDATE 1"
 
@@ -839,7 +937,9 @@ def test_who_is_nobody_sees_and_writes_nothing(migrated: str) -> None:
             seen = len(await connection.fetch("SELECT FROM tasks"))
             try:
                 return seen, str(
-                    await connection.execute("INSERT INTO tasks (user_id, title, version) VALUES ('', '?', 1)")
+                    await connection.execute(
+                        "INSERT INTO tasks (user_id, title, version) VALUES ('', '?', 1)"
+                    )
                 )
             except asyncpg.PostgresError as refusal:
                 return seen, type(refusal).__name__
@@ -847,7 +947,11 @@ def test_who_is_nobody_sees_and_writes_nothing(migrated: str) -> None:
             await connection.close()
 
     sql(migrated, "INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Hers', 1)")
-    for before in ("SELECT 1", "SET app.user_id = ''", "SELECT set_config('app.user_id', 'ada', true)"):
+    for before in (
+        "SELECT 1",
+        "SET app.user_id = ''",
+        "SELECT set_config('app.user_id', 'ada', true)",
+    ):
         assert asyncio.run(look(before)) == (0, "InsufficientPrivilegeError"), before
     assert asyncio.run(look("SET app.user_id = 'ada'"))[0] > 0  # so the look can see something
 
@@ -876,7 +980,9 @@ def test_nothing_of_a_user_remains_in_the_session(pooled: bool, migrated: str) -
             with suppress(NotFound):
                 await request
             await look()
-        await pool.read("SELECT set_config('app.user_id', 'ada', false)")  # the control: what must not be done
+        await pool.read(
+            "SELECT set_config('app.user_id', 'ada', false)"
+        )  # the control: what must not be done
         await look()
         await pool.close()
         return found

@@ -158,7 +158,9 @@ def run(checked: Awaitable[T]) -> T:
             return await checked
         finally:
             others = asyncio.all_tasks() - {asyncio.current_task()}
-            await asyncio.gather(*others, return_exceptions=True)  # a refresh that is still under way
+            await asyncio.gather(
+                *others, return_exceptions=True
+            )  # a refresh that is still under way
 
     return asyncio.run(settled())
 
@@ -170,7 +172,9 @@ async def outcome(checked: Coroutine[Any, Any, verification.CurrentUser]) -> str
     except Unauthorized as refused:
         return refused.reason
     except Unavailable as unavailable:
-        return "unavailable" if int(unavailable.headers["Retry-After"]) > 0 else "unavailable for ever"
+        return (
+            "unavailable" if int(unavailable.headers["Retry-After"]) > 0 else "unavailable for ever"
+        )
 
 
 async def _refreshed(checked: verification.Verifier) -> None:
@@ -253,20 +257,44 @@ def test_a_redirect_is_not_followed(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("status", "location", "said"),
     [
-        ("301 Moved Permanently", "https://www.example.com/api/auth/jwks", "https://www.example.com/api/auth/jwks"),
-        ("302 Found", "https://login.example.com/sso?url=canary&nonce=canary#canary", "https://login.example.com/sso"),
+        (
+            "301 Moved Permanently",
+            "https://www.example.com/api/auth/jwks",
+            "https://www.example.com/api/auth/jwks",
+        ),
+        (
+            "302 Found",
+            "https://login.example.com/sso?url=canary&nonce=canary#canary",
+            "https://login.example.com/sso",
+        ),
         ("303 See Other", "/login?next=canary", "{here}/login"),
-        ("307 Temporary Redirect", "//cdn.example.com:8443/keys", "http://cdn.example.com:8443/keys"),
-        ("308 Permanent Redirect", "https://ada:canary@app.example.com/keys", "https://app.example.com/keys"),
+        (
+            "307 Temporary Redirect",
+            "//cdn.example.com:8443/keys",
+            "http://cdn.example.com:8443/keys",
+        ),
+        (
+            "308 Permanent Redirect",
+            "https://ada:canary@app.example.com/keys",
+            "https://app.example.com/keys",
+        ),
         ("302 Found", "https://app.example.com/eyJcanary.canary", "(not shown)"),
         ("302 Found", "https://[canary/keys", "(not shown)"),
-        ("302 Found", "https://app.example.com/\x1b[2J\xe9" + "x" * 300, "https://app.example.com/?[2J?x"),
+        (
+            "302 Found",
+            "https://app.example.com/\x1b[2J\xe9" + "x" * 300,
+            "https://app.example.com/?[2J?x",
+        ),
         ("302 Found", "", "an address that it does not name"),
         ("300 Multiple Choices", None, "an address that it does not name"),
     ],
 )
 def test_a_redirect_is_called_by_where_it_leads(
-    endpoint: Endpoint, caplog: pytest.LogCaptureFixture, status: str, location: str | None, said: str
+    endpoint: Endpoint,
+    caplog: pytest.LogCaptureFixture,
+    status: str,
+    location: str | None,
+    said: str,
 ) -> None:
     lines = [] if location is None else [f"Location: {location}"]
     endpoint.behaviour = lambda client: client.sendall(
@@ -295,7 +323,9 @@ def test_a_fetch_that_blocks_is_given_up_and_tried_again(monkeypatch: pytest.Mon
         answers.pop(0)()
         return jwks.parse(key_set(ADA))
 
-    checked = verification.Verifier(Keys(b"", PublishedKeys("http://keys.invalid", fetch)), ORIGIN, ORIGIN)
+    checked = verification.Verifier(
+        Keys(b"", PublishedKeys("http://keys.invalid", fetch)), ORIGIN, ORIGIN
+    )
 
     async def story() -> list[str]:
         first = await outcome(checked.user_of(ADA.token().encode()))
@@ -311,7 +341,9 @@ def test_500_parallel_requests_at_a_cold_start_fetch_once(endpoint: Endpoint) ->
     checked = verifier(endpoint.url)
 
     async def all_at_once() -> list[str]:
-        return await asyncio.gather(*[outcome(checked.user_of(ADA.token(f"u{n}").encode())) for n in range(500)])
+        return await asyncio.gather(
+            *[outcome(checked.user_of(ADA.token(f"u{n}").encode())) for n in range(500)]
+        )
 
     assert run(all_at_once()) == [f"u{n}" for n in range(500)]
     assert endpoint.asked == 1
@@ -322,13 +354,19 @@ def test_500_parallel_requests_in_an_outage_fetch_once(endpoint: Endpoint) -> No
     checked = verifier(endpoint.url)
 
     async def all_at_once() -> set[str]:
-        return set(await asyncio.gather(*[outcome(checked.user_of(ADA.token(f"u{n}").encode())) for n in range(500)]))
+        return set(
+            await asyncio.gather(
+                *[outcome(checked.user_of(ADA.token(f"u{n}").encode())) for n in range(500)]
+            )
+        )
 
     assert run(all_at_once()) == {"unavailable"}
     assert endpoint.asked == 1
 
 
-def test_a_key_published_during_a_fetch_is_found_by_those_who_ask_for_it(endpoint: Endpoint) -> None:
+def test_a_key_published_during_a_fetch_is_found_by_those_who_ask_for_it(
+    endpoint: Endpoint,
+) -> None:
     endpoint.behaviour = slow(0.2, GOOD)
     checked = verifier(endpoint.url)
 
@@ -358,7 +396,10 @@ def test_10000_bogus_keys_cost_few_fetches_and_good_users_nothing(endpoint: Endp
         waits = []
         began = time.monotonic()
         for start in range(0, len(bogus), 100):
-            flood = [asyncio.create_task(outcome(checked.user_of(one))) for one in bogus[start : start + 100]]
+            flood = [
+                asyncio.create_task(outcome(checked.user_of(one)))
+                for one in bogus[start : start + 100]
+            ]
             asked_at = time.perf_counter()
             assert await outcome(checked.user_of(ADA.token(f"u{start}").encode())) == f"u{start}"
             waits.append(time.perf_counter() - asked_at)
@@ -380,7 +421,12 @@ def test_tokens_of_others_with_unknown_keys_cost_no_fetch(endpoint: Endpoint) ->
         (ADA.token(aud="https://elsewhere.example"), "wrong_audience"),
         (ADA.token(exp=now - 60), "token_expired"),
         (ADA.token(iat=now + 60), "token_not_yet_valid"),
-        (ADA.sign({"alg": "EdDSA", "kid": "ada-key"}, {"sub": "ada", "iss": ORIGIN, "aud": ORIGIN}), "malformed_token"),
+        (
+            ADA.sign(
+                {"alg": "EdDSA", "kid": "ada-key"}, {"sub": "ada", "iss": ORIGIN, "aud": ORIGIN}
+            ),
+            "malformed_token",
+        ),
         (ADA.token(header={"kid": None}), "malformed_token"),
         (ADA.sign({"alg": "EdDSA"}, {"sub": "ada"}), "unknown_key"),
     ]:
@@ -394,7 +440,10 @@ def test_with_the_allowance_spent_an_unknown_key_is_401_while_the_set_is_recent_
     checked = verifier(endpoint.url)
 
     async def story() -> list[str]:
-        seen = [await outcome(checked.user_of(NEW.token().encode())) for _ in range(keys.REFRESH_BURST + 3)]
+        seen = [
+            await outcome(checked.user_of(NEW.token().encode()))
+            for _ in range(keys.REFRESH_BURST + 3)
+        ]
         monkeypatch.setattr(keys, "RECENT_SECONDS", 0.0)
         return [*seen, await outcome(checked.user_of(NEW.token().encode()))]
 
@@ -456,7 +505,9 @@ def test_after_a_quiet_hour_a_withdrawn_key_is_refused_at_once(endpoint: Endpoin
 
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])
-def test_after_a_reset_of_the_frontends_database_the_first_token_counts(endpoint: Endpoint, algorithm: str) -> None:
+def test_after_a_reset_of_the_frontends_database_the_first_token_counts(
+    endpoint: Endpoint, algorithm: str
+) -> None:
     """Its ids may be the same again, for other keys, and of another kind: Better Auth numbers them "1", "2" ..."""
     checked = verifier(endpoint.url)
     other = Signer(algorithm, ADA.kid)
@@ -499,7 +550,9 @@ def test_forged_tokens_cost_few_fetches_and_good_users_nothing(endpoint: Endpoin
         took = time.monotonic() - began
         assert await outcome(checked.user_of(ADA.token("bob").encode())) == "bob"
         endpoint.behaviour = answer(key_set(ADA, NEW))
-        assert await outcome(checked.user_of(NEW.token("eve").encode())) == "eve", "new keys have their own allowance"
+        assert await outcome(checked.user_of(NEW.token("eve").encode())) == "eve", (
+            "new keys have their own allowance"
+        )
         return seen, took
 
     seen, took = run(story())
@@ -527,7 +580,9 @@ def test_a_forged_token_that_would_not_count_anyway_costs_no_fetch(endpoint: End
 
 
 @pytest.mark.parametrize("fault", ["503", "dropping", "slow"])
-def test_a_bad_signature_stays_one_while_the_keys_are_out_of_reach(endpoint: Endpoint, fault: str) -> None:
+def test_a_bad_signature_stays_one_while_the_keys_are_out_of_reach(
+    endpoint: Endpoint, fault: str
+) -> None:
     checked = verifier(endpoint.url)
 
     async def story() -> str:
@@ -553,7 +608,11 @@ def test_the_same_id_with_another_key_forgets_the_tokens_of_the_old_one(endpoint
         endpoint.behaviour = answer(key_set(other))
         await outcome(checked.user_of(token))
         await _refreshed(checked)
-        return [*seen, await outcome(checked.user_of(token)), await outcome(checked.user_of(other.token().encode()))]
+        return [
+            *seen,
+            await outcome(checked.user_of(token)),
+            await outcome(checked.user_of(other.token().encode())),
+        ]
 
     assert run(story()) == ["ada", "bad_signature", "ada"]
 
@@ -569,7 +628,9 @@ def test_being_asked_whether_it_is_ready_heals_a_cold_start_in_an_outage(
         seen = [checked.keys.check().ok]
         assert await outcome(checked.user_of(ADA.token().encode())) == "unavailable"
         endpoint.behaviour = GOOD
-        seen.append(checked.keys.check().ok)  # a balancer that asks, and sends nobody until it is well
+        seen.append(
+            checked.keys.check().ok
+        )  # a balancer that asks, and sends nobody until it is well
         await _refreshed(checked)
         return [*seen, checked.keys.check().ok]
 
@@ -584,12 +645,16 @@ def test_hs256_needs_no_keys_from_the_network(endpoint: Endpoint) -> None:
     assert checked.keys.check().ok
 
 
-def test_a_failing_fetch_is_logged_once_a_minute(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_fetch_is_logged_once_a_minute(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
     endpoint.behaviour = lambda client: client.sendall(b"canary of garbage\r\n\r\n")
     checked = verifier(endpoint.url)
     for _ in range(keys.REFRESH_BURST + 2):
         run(outcome(checked.user_of(ADA.token().encode())))
-    assert [record.levelno for record in caplog.records if record.name == "todo.keys"] == [logging.WARNING]
+    assert [record.levelno for record in caplog.records if record.name == "todo.keys"] == [
+        logging.WARNING
+    ]
     assert endpoint.url in caplog.text
     assert "canary" not in caplog.text + checked.keys.check().detail
 
@@ -628,9 +693,13 @@ USABLE = {**ADA.jwk, "kid": "usable"}
         (Signer("RS256", bits=1024).jwk, None),
     ],
 )
-def test_a_bad_key_skips_the_key_and_not_the_set(entry: dict[str, Any], algorithm: str | None) -> None:
+def test_a_bad_key_skips_the_key_and_not_the_set(
+    entry: dict[str, Any], algorithm: str | None
+) -> None:
     mixed = {**ADA.jwk, **entry}
-    mixed["kid"] = entry["kid"] if isinstance(entry.get("kid"), int) or entry.get("kid") == "" else "mixed"
+    mixed["kid"] = (
+        entry["kid"] if isinstance(entry.get("kid"), int) or entry.get("kid") == "" else "mixed"
+    )
     found = jwks.parse(json.dumps({"keys": [None, 7, [], {}, mixed, USABLE]}).encode())
     assert found.pop("usable").algorithm == "EdDSA"
     assert {key.algorithm for key in found.values()} == ({algorithm} if algorithm else set())
@@ -641,7 +710,9 @@ def test_no_more_than_64_keys_are_read() -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[tuple[Endpoint, servers.Running]]:
+def served(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str
+) -> Iterator[tuple[Endpoint, servers.Running]]:
     """A server, its secret just changed, and where the keys of its frontend are published."""
     with listening() as endpoint:
         settings = {"AUTH_ISSUER": ORIGIN, "AUTH_AUDIENCE": ORIGIN, "AUTH_JWKS_URL": endpoint.url}
@@ -689,7 +760,9 @@ def test_a_rotation_of_the_secret_signs_nobody_out_and_keeps_the_place_in_a_list
     _, api = served
     for title in ("a", "b", "c"):
         ada.has(title)
-    cursor = ada.get("?limit=1").json()["next_cursor"]  # of a server that has only the previous secret
+    cursor = ada.get("?limit=1").json()[
+        "next_cursor"
+    ]  # of a server that has only the previous secret
 
     with httpx.Client(base_url=f"{api.url}/api/{ada.id}") as client:
         statuses = []
@@ -701,7 +774,9 @@ def test_a_rotation_of_the_secret_signs_nobody_out_and_keeps_the_place_in_a_list
         client.headers["Authorization"] = f"Bearer {token_for(ada.id, secret=NEW_SECRET)}"
         page = client.get("/tasks", params={"limit": "1", "cursor": cursor}).json()
         assert [task["title"] for task in page["data"]] == ["b"]
-        assert ada.get(f"?limit=1&cursor={page['next_cursor']}").status_code == 400, "new ones take the new secret"
+        assert ada.get(f"?limit=1&cursor={page['next_cursor']}").status_code == 400, (
+            "new ones take the new secret"
+        )
     assert _keys_of(api).startswith("shared secret and the previous one; ")
 
 

@@ -82,8 +82,15 @@ LEGAL = {
     "in the very moment in which the other ended": [at(0, 1, TOGGLE, DONE), at(1, 2, GET, NEW)],
     "setting what is so already": [at(0, 1, Call("set", False), NEW), at(2, 3, GET, NEW)],
     "set and toggled at once": [at(0, 9, Call("set", True), DONE), at(0, 9, TOGGLE, UNDONE)],
-    "put and toggled at once": [at(0, 9, Call("put", "b"), RENAMED), at(0, 9, TOGGLE, Task("b", True, 3))],
-    "deleted once, and then gone": [at(0, 9, DELETE, DELETED), at(0, 9, DELETE, None), at(8, 10, GET, None)],
+    "put and toggled at once": [
+        at(0, 9, Call("put", "b"), RENAMED),
+        at(0, 9, TOGGLE, Task("b", True, 3)),
+    ],
+    "deleted once, and then gone": [
+        at(0, 9, DELETE, DELETED),
+        at(0, 9, DELETE, None),
+        at(8, 10, GET, None),
+    ],
     "read beside a delete": [
         at(0, 9, DELETE, DELETED),
         at(1, 2, GET, NEW),
@@ -95,12 +102,25 @@ LEGAL = {
 ILLEGAL = {
     "an answer out of nowhere": [at(0, 1, GET, DONE)],
     "a read after a write sees what was before": [at(0, 1, TOGGLE, DONE), at(2, 3, GET, NEW)],
-    "first after, then before, beside one write": [at(0, 9, TOGGLE, DONE), at(1, 2, GET, DONE), at(3, 4, GET, NEW)],
+    "first after, then before, beside one write": [
+        at(0, 9, TOGGLE, DONE),
+        at(1, 2, GET, DONE),
+        at(3, 4, GET, NEW),
+    ],
     "two toggles, one flip": [at(0, 9, TOGGLE, DONE), at(0, 9, TOGGLE, DONE)],
-    "two toggles, one flip, two versions": [at(0, 9, TOGGLE, DONE), at(0, 9, TOGGLE, Task("a", True, 3))],
+    "two toggles, one flip, two versions": [
+        at(0, 9, TOGGLE, DONE),
+        at(0, 9, TOGGLE, Task("a", True, 3)),
+    ],
     "one version, two contents": [at(0, 9, TOGGLE, DONE), at(0, 9, Call("put", "b"), RENAMED)],
-    "an overwritten title": [at(0, 1, Call("put", "b"), RENAMED), at(2, 3, TOGGLE, Task("a", True, 3))],
-    "set, and said to be the opposite": [at(0, 9, TOGGLE, DONE), at(0, 9, Call("set", True), UNDONE)],
+    "an overwritten title": [
+        at(0, 1, Call("put", "b"), RENAMED),
+        at(2, 3, TOGGLE, Task("a", True, 3)),
+    ],
+    "set, and said to be the opposite": [
+        at(0, 9, TOGGLE, DONE),
+        at(0, 9, Call("set", True), UNDONE),
+    ],
     "deleted twice": [at(0, 9, DELETE, DELETED), at(0, 9, DELETE, DELETED)],
     "read after its end": [at(0, 1, DELETE, DELETED), at(2, 3, GET, NEW)],
     "written after its end": [at(0, 1, DELETE, DELETED), at(2, 3, TOGGLE, DONE)],
@@ -177,7 +197,9 @@ def answered(answer: httpx.Response) -> Task | str | None:
 def calls_of(dice: random.Random, client: int, deletes: bool) -> list[Call]:
     """8 to 12 calls; no title is put twice, so that a title tells who put it."""
     calls = [
-        dice.choice([GET, TOGGLE, TOGGLE, Call("set", dice.random() < 0.5), Call("put", f"{client}.{turn}")])
+        dice.choice(
+            [GET, TOGGLE, TOGGLE, Call("set", dice.random() < 0.5), Call("put", f"{client}.{turn}")]
+        )
         for turn in range(dice.randint(8, 12))
     ]
     if deletes:
@@ -209,11 +231,17 @@ def histories(
             done = threads.map(one_client, [begun["id"]] * clients, calls)
             history = [operation for own in done for operation in own]
             state = Task(begun["title"], begun["completed"], begun["version"])
-            yield is_linearizable(history, state, step), sum(runs_beside_another(one, history) for one in history)
+            yield (
+                is_linearizable(history, state, step),
+                sum(runs_beside_another(one, history) for one in history),
+            )
 
 
 def runs_beside_another(one: Operation, history: list[Operation]) -> bool:
-    return any(other is not one and other.began < one.ended and one.began < other.ended for other in history)
+    return any(
+        other is not one and other.began < one.ended and one.began < other.ended
+        for other in history
+    )
 
 
 def test_every_history_of_six_callers_is_linearizable(ada: Person) -> None:
@@ -225,4 +253,6 @@ def test_every_history_of_six_callers_is_linearizable(ada: Person) -> None:
 
 def test_toggling_by_read_and_write_is_not(ada: Person) -> None:
     assert not all(legal for legal, _ in histories(ada, ask_by_hand))
-    assert all(legal for legal, _ in histories(ada, ask_by_hand, clients=1))  # it is the others who break it
+    assert all(
+        legal for legal, _ in histories(ada, ask_by_hand, clients=1)
+    )  # it is the others who break it

@@ -38,7 +38,9 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine"
 
 
 @pytest.fixture(scope="module")
-def everywhere(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[dict[str, servers.Running]]:
+def everywhere(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str
+) -> Iterator[dict[str, servers.Running]]:
     """A server in each mode on HOST=::, with KEEP_ALIVE_SECONDS=1, started side by side."""
     settings = {"HOST": "::", "KEEP_ALIVE_SECONDS": "1", "NEON_DATABASE_URL": database_url}
     started = {}
@@ -93,7 +95,9 @@ def test_two_colons_are_every_address_of_both_families(
 
 @needs_ipv6
 @pytest.mark.parametrize("mode", MODES)
-def test_a_connection_rests_for_as_long_as_the_setting_says(everywhere: dict[str, servers.Running], mode: str) -> None:
+def test_a_connection_rests_for_as_long_as_the_setting_says(
+    everywhere: dict[str, servers.Running], mode: str
+) -> None:
     port = httpx.URL(everywhere[mode].url).port or 0
     with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
         line.sendall(b"GET /health HTTP/1.1\r\nHost: todo.example\r\n\r\n")
@@ -141,7 +145,9 @@ def test_a_name_is_all_of_its_addresses_on_one_port(monkeypatch: pytest.MonkeyPa
     assert reachable(server.bind("todo.example", 0)) == {"127.0.0.1", "::1"}
 
 
-def test_an_address_of_a_name_that_this_machine_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_of_a_name_that_this_machine_does_not_have_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As in a container without IPv6 whose /etc/hosts says that localhost is ::1 too."""
     resolve(monkeypatch, "192.0.2.1", "127.0.0.1")
     assert reachable(server.bind("todo.example", 0)) == {"127.0.0.1"}
@@ -158,11 +164,15 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", fake)
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "999.1.1.1", "no-such-name.invalid", "a" * 70, "é" * 70])
+@pytest.mark.parametrize(
+    "host", ["192.0.2.1", "999.1.1.1", "no-such-name.invalid", "a" * 70, "é" * 70]
+)
 def test_a_host_that_is_no_address_of_this_machine_is_refused_in_one_sentence(host: str) -> None:
     with pytest.raises(SettingError) as caught:
         server.bind(host, 0)
-    assert str(caught.value) == f"HOST {host} is no address of this machine; try 127.0.0.1 or 0.0.0.0."
+    assert (
+        str(caught.value) == f"HOST {host} is no address of this machine; try 127.0.0.1 or 0.0.0.0."
+    )
 
 
 def test_a_port_that_is_taken_is_refused_in_one_sentence() -> None:
@@ -170,7 +180,9 @@ def test_a_port_that_is_taken_is_refused_in_one_sentence() -> None:
         port = other.getsockname()[1]
         with pytest.raises(SettingError) as caught:
             server.bind("127.0.0.1", port)
-    assert f"PORT {port} on HOST 127.0.0.1 is taken by another program; choose another" in str(caught.value)
+    assert f"PORT {port} on HOST 127.0.0.1 is taken by another program; choose another" in str(
+        caught.value
+    )
 
 
 def test_a_port_that_is_taken_meanwhile_is_too(tmp_path: Path) -> None:
@@ -192,7 +204,9 @@ def test_a_port_that_is_taken_meanwhile_is_too(tmp_path: Path) -> None:
                 sys.exit(str(error))
         """)
     )
-    ended = subprocess.run([sys.executable, program], env={"PYTHONPATH": str(BACKEND)}, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, program], env={"PYTHONPATH": str(BACKEND)}, capture_output=True, text=True
+    )
     assert ended.returncode == 1
     assert "is taken by another program" in ended.stderr
     assert "Traceback" not in ended.stderr

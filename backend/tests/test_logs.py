@@ -106,7 +106,11 @@ def test_an_event_is_one_line_whatever_is_in_it(production: bool, lines: Lines) 
 
 def test_in_production_an_exception_is_one_line_without_values(lines: Lines) -> None:
     logs.configure(True)
-    logged(Unique('duplicate key value violates "tasks_pkey"\nDETAIL:  Key (title)=(row of ada) already exists.'))
+    logged(
+        Unique(
+            'duplicate key value violates "tasks_pkey"\nDETAIL:  Key (title)=(row of ada) already exists.'
+        )
+    )
     logged(ValueError("invalid input for query argument $1: 'row of ada' (expected int)"))
     logged(ValueError("not a row: row of ada"))
     logged(Unique('value "row of ada" is out of range'))
@@ -139,7 +143,9 @@ def test_warnings_and_asyncio_are_events_without_values(lines: Lines) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("two\nlines", stacklevel=1)
-    logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: Error('row of ada')")
+    logging.getLogger("asyncio").error(
+        "Task exception was never retrieved\nfuture: Error('row of ada')"
+    )
     first, second = lines()
     assert json.loads(first)["logger"] == "py.warnings"
     assert json.loads(second)["message"] == "Task exception was never retrieved"
@@ -166,7 +172,12 @@ def test_a_long_text_is_searched_for_secrets_in_no_time(text: str, lines: Lines)
 
 
 def request(request_id: str, template: str = "", user_id: str = "", **more: Any) -> Call:
-    sent = {"path": "/secret-path", "raw_path": b"/secret-path", "query_string": b"token=secret-query", "headers": []}
+    sent = {
+        "path": "/secret-path",
+        "raw_path": b"/secret-path",
+        "query_string": b"token=secret-query",
+        "headers": [],
+    }
     call = Call({"type": "http", "method": "GET", **sent, **more})
     call.request_id, call.user_id = request_id, user_id
     call.door = SimpleNamespace(path=template) if template else None

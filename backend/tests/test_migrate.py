@@ -41,7 +41,10 @@ def stranger(cluster: embedded.Server) -> Iterator[str]:
     """A login as a provider gives it. The roles may be there already, made by somebody else."""
     roles = (migrate.ROLE, migrate.RETENTION_ROLE)
     for role in roles:
-        run(cluster.url, f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+        run(
+            cluster.url,
+            f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN END $$",
+        )
     sql(cluster.url, f"CREATE ROLE {LOGIN} LOGIN IN ROLE {', '.join(roles)}")
     yield LOGIN
     sql(cluster.url, f"DROP OWNED BY {LOGIN}")
@@ -220,7 +223,10 @@ def test_a_migration_behind_a_long_read_does_not_block_the_requests_behind_it(
             with ThreadPoolExecutor(1) as threads:
                 longest = threads.submit(longest_read, url, said)
                 deadline = time.monotonic() + 20
-                while starting.printed().count("the migration waits") < 2 and time.monotonic() < deadline:
+                while (
+                    starting.printed().count("the migration waits") < 2
+                    and time.monotonic() < deadline
+                ):
                     time.sleep(0.05)
                 said.set()
         assert 0.5 < longest.result() < 2.5  # it did wait, but not until the long read was over
@@ -229,9 +235,12 @@ def test_a_migration_behind_a_long_read_does_not_block_the_requests_behind_it(
         if starting:
             starting.stop()
     waits = (
-        r"the migration waits for the table tasks, which process \d+ of PostgreSQL uses \(report, idle in transaction "
+        r"the migration waits for the table tasks, which process \d+ of PostgreSQL uses "
+        r"\(report, idle in transaction "
     )
-    assert len(re.findall(waits + r"for \d+ s\); it is tried again in 2 s", starting.printed())) >= 2
+    assert (
+        len(re.findall(waits + r"for \d+ s\); it is tried again in 2 s", starting.printed())) >= 2
+    )
 
 
 def test_a_migration_behind_another_says_so_and_then_finds_nothing_to_do(
@@ -262,13 +271,17 @@ def test_a_migration_behind_another_says_so_and_then_finds_nothing_to_do(
     assert inspect(url).version == migrate.HEAD
 
 
-def test_what_another_has_migrated_is_seen_at_once_whatever_the_isolation_level(empty_database: Empty) -> None:
+def test_what_another_has_migrated_is_seen_at_once_whatever_the_isolation_level(
+    empty_database: Empty,
+) -> None:
     url = empty_database()
     sql(url, f"ALTER DATABASE {name_of(url)} SET default_transaction_isolation = 'repeatable read'")
 
     async def both() -> None:
         connection = await asyncpg.connect(url)
-        await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({migrate.LOCK});" + migrate.script(None))
+        await connection.execute(
+            f"BEGIN; SELECT pg_advisory_xact_lock({migrate.LOCK});" + migrate.script(None)
+        )
         waiting = asyncio.create_task(migrate.upgrade(dsn.parse(url)))
         while not await asyncio.to_thread(waiting_for_locks, url):
             assert not waiting.done()
@@ -296,10 +309,15 @@ def test_what_an_operator_has_set_for_all_makes_no_difference(
 ) -> None:
     monkeypatch.setattr(migrate, "PAUSE_SECONDS", 0.05)
     url = empty_database()
-    if len(sql(url, "SELECT FROM pg_settings WHERE name = ANY($1)", list(settings))) < len(settings):
+    if len(sql(url, "SELECT FROM pg_settings WHERE name = ANY($1)", list(settings))) < len(
+        settings
+    ):
         pytest.skip("newer than this PostgreSQL")
     up_to(url, "0001")
-    run(url, "INSERT INTO tasks (user_id, title) VALUES ('ada', 'Kept'); CREATE SCHEMA crm; CREATE TABLE crm.tasks ()")
+    run(
+        url,
+        "INSERT INTO tasks (user_id, title) VALUES ('ada', 'Kept'); CREATE SCHEMA crm; CREATE TABLE crm.tasks ()",
+    )
 
     async def migrate_behind_a_read() -> None:
         connection = await asyncpg.connect(url)
@@ -326,7 +344,9 @@ def newer(url: str, comment: str | None) -> None:
     sql(url, f"COMMENT ON TABLE {migrate.VERSION_TABLE} IS {f'{comment!r}' if comment else 'NULL'}")
 
 
-@pytest.mark.parametrize("comment", [None, "serves_from=9999", "serves_from=9998", "Served from everywhere"])
+@pytest.mark.parametrize(
+    "comment", [None, "serves_from=9999", "serves_from=9998", "Served from everywhere"]
+)
 def test_a_newer_schema_is_refused(comment: str | None, empty_schema: str) -> None:
     url = empty_schema
     newer(url, comment)
@@ -350,16 +370,22 @@ def test_a_newer_schema_that_may_be_served_is_served(
     assert sql(url, f"SELECT version_num FROM {migrate.VERSION_TABLE}") == [("9999",)]
 
 
-def test_a_start_on_a_newer_schema_ends_with_one_sentence(empty_schema: str, tmp_path: Path) -> None:
+def test_a_start_on_a_newer_schema_ends_with_one_sentence(
+    empty_schema: str, tmp_path: Path
+) -> None:
     url = empty_schema
     newer(url, None)
-    assert "NEON_DATABASE_URL: the schema is version 9999" in start_that_fails(tmp_path, NEON_DATABASE_URL=url)
+    assert "NEON_DATABASE_URL: the schema is version 9999" in start_that_fails(
+        tmp_path, NEON_DATABASE_URL=url
+    )
 
 
 def test_the_schema_says_from_which_version_on_it_may_be_served(empty_schema: str) -> None:
     url = empty_schema
     upgrade(url)
-    said = sql(url, f"SELECT obj_description('{migrate.VERSION_TABLE}'::regclass) AS comment")[0]["comment"]
+    said = sql(url, f"SELECT obj_description('{migrate.VERSION_TABLE}'::regclass) AS comment")[0][
+        "comment"
+    ]
     assert migrate.SERVES_FROM.fullmatch(said)[1] in migrate.versions()  # type: ignore[index]
 
 
@@ -384,7 +410,9 @@ def options(search_path: str) -> str:
     return f"&options=-csearch_path%3D{search_path}"
 
 
-def test_tables_in_a_schema_of_ones_own_are_served(empty_database: Empty, stranger: str, tmp_path: Path) -> None:
+def test_tables_in_a_schema_of_ones_own_are_served(
+    empty_database: Empty, stranger: str, tmp_path: Path
+) -> None:
     url = empty_database()
     run(url, OWN_SCHEMA)
     own = as_login(url, stranger) + options("todo")
@@ -422,7 +450,9 @@ def test_a_schema_of_ones_own_may_be_named_in_many_ways(
     try:
         asyncio.run(migrate.upgrade(dsn.parse(own, pooled=True)))
         for pooled in (True, False):
-            assert inspect(own, pooled=pooled) == migrate.Schema(migrate.HEAD, migrate.ROLE, True, schema)
+            assert inspect(own, pooled=pooled) == migrate.Schema(
+                migrate.HEAD, migrate.ROLE, True, schema
+            )
     finally:
         sql(url, f"ALTER ROLE {stranger} RESET search_path")
 
@@ -432,8 +462,13 @@ def test_a_table_of_somebody_else_that_comes_first_in_the_search_path_is_not_mis
 ) -> None:
     url = empty_database()
     upgrade(url)
-    run(url, "CREATE SCHEMA crm; CREATE TABLE crm.tasks (id uuid); CREATE TABLE crm.changes (id uuid)")
-    assert inspect(url + options("crm,public")) == migrate.Schema(migrate.HEAD, migrate.ROLE, True, "public")
+    run(
+        url,
+        "CREATE SCHEMA crm; CREATE TABLE crm.tasks (id uuid); CREATE TABLE crm.changes (id uuid)",
+    )
+    assert inspect(url + options("crm,public")) == migrate.Schema(
+        migrate.HEAD, migrate.ROLE, True, "public"
+    )
 
 
 def settings_for(url: str, direct_url: str) -> config.Settings:
@@ -451,7 +486,9 @@ def test_usage_that_was_revoked_later_is_asked_for(empty_database: Empty) -> Non
     sql(url, "CREATE SCHEMA todo")
     upgrade(url + "&schema=todo")
     sql(url, f"REVOKE USAGE ON SCHEMA todo FROM {migrate.ROLE}")
-    with pytest.raises(SettingError, match=r"run, as its owner: GRANT USAGE ON SCHEMA todo TO todo_app, todo_ret"):
+    with pytest.raises(
+        SettingError, match=r"run, as its owner: GRANT USAGE ON SCHEMA todo TO todo_app, todo_ret"
+    ):
         inspect(url + "&schema=todo")
 
 
@@ -466,13 +503,21 @@ def test_two_urls_to_two_places_stop_the_start(empty_schema: str, empty_database
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_JP"])
-def test_a_database_that_cannot_hold_every_text_is_refused(encoding: str, cluster: embedded.Server) -> None:
+def test_a_database_that_cannot_hold_every_text_is_refused(
+    encoding: str, cluster: embedded.Server
+) -> None:
     name = f"encoded_{encoding.lower()}"
-    sql(cluster.url, f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'")
+    sql(
+        cluster.url,
+        f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'",
+    )
     url = cluster.url.replace("/todo?", f"/{name}?")
     try:
         before = everything(url)
-        assert f"the database {name} is encoded in {encoding}, which cannot hold every text" in refused(url)
+        assert (
+            f"the database {name} is encoded in {encoding}, which cannot hold every text"
+            in refused(url)
+        )
         assert everything(url) == before
     finally:
         sql(cluster.url, f"DROP DATABASE {name}")
@@ -489,17 +534,24 @@ def test_a_database_that_cannot_hold_every_text_is_refused(encoding: str, cluste
         ("CREATE TABLE t (id int); CREATE INDEX tasks_newest ON t (id)", "table tasks_newest"),
     ],
 )  # fmt: skip
-def test_what_is_there_already_and_is_not_ours_is_left_alone(there: str, thing: str, empty_schema: str) -> None:
+def test_what_is_there_already_and_is_not_ours_is_left_alone(
+    there: str, thing: str, empty_schema: str
+) -> None:
     url = empty_schema
     run(url, there)
     before = everything(url)
     sentence = refused(url)
-    assert f"the schema mine has a {thing} already, which is not ours; use another database" in sentence
+    assert (
+        f"the schema mine has a {thing} already, which is not ours; use another database"
+        in sentence
+    )
     assert "adopt" not in sentence
     assert everything(url) == before
 
 
-def test_a_login_that_may_not_make_tables_is_told_what_to_grant(empty_schema: str, stranger: str) -> None:
+def test_a_login_that_may_not_make_tables_is_told_what_to_grant(
+    empty_schema: str, stranger: str
+) -> None:
     url = as_login(empty_schema, stranger)
     assert refused(url) == (
         f"NEON_DATABASE_URL: the login {stranger} may not make tables in the schema mine; "
@@ -508,14 +560,18 @@ def test_a_login_that_may_not_make_tables_is_told_what_to_grant(empty_schema: st
     )
 
 
-def test_a_login_without_any_schema_is_told_to_make_one(empty_database: Empty, stranger: str) -> None:
+def test_a_login_without_any_schema_is_told_to_make_one(
+    empty_database: Empty, stranger: str
+) -> None:
     url = empty_database()
     sql(url, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
     assert "CREATE SCHEMA todo AUTHORIZATION migrate_stranger" in refused(as_login(url, stranger))
     assert "no schema in the search path exists" in refused(url + "&schema=nowhere")
 
 
-def test_a_login_that_does_not_own_the_tables_cannot_migrate_them(empty_schema: str, stranger: str) -> None:
+def test_a_login_that_does_not_own_the_tables_cannot_migrate_them(
+    empty_schema: str, stranger: str
+) -> None:
     url = empty_schema
     up_to(url, "0002")
     sql(url, f"GRANT SELECT ON {migrate.VERSION_TABLE} TO {stranger}")
@@ -583,33 +639,48 @@ def test_what_create_all_makes_is_what_is_adopted_here(empty_database: Empty) ->
 
 
 @pytest.mark.parametrize("table", ["tasks", "task"])
-def test_a_start_offers_to_adopt_the_table_and_changes_nothing(table: str, empty_schema: str) -> None:
+def test_a_start_offers_to_adopt_the_table_and_changes_nothing(
+    table: str, empty_schema: str
+) -> None:
     url = empty_schema
     run(url, PLAIN.format(table=table) + INSERT.format(table=table))
     before = everything(url), sql(url, AS_IT_WAS.format(table=table))
     sentence = refused(url)
-    assert sentence.startswith(f"NEON_DATABASE_URL: the schema mine has a table {table} already, which is not ours but")
-    assert "`todo migrate --adopt` (python3 run.py migrate --adopt), which keeps every row" in sentence
+    assert sentence.startswith(
+        f"NEON_DATABASE_URL: the schema mine has a table {table} already, which is not ours but"
+    )
+    assert (
+        "`todo migrate --adopt` (python3 run.py migrate --adopt), which keeps every row" in sentence
+    )
     assert (everything(url), sql(url, AS_IT_WAS.format(table=table))) == before
 
 
-def test_an_adopted_table_keeps_every_row_and_is_served(empty_database: Empty, tmp_path: Path) -> None:
+def test_an_adopted_table_keeps_every_row_and_is_served(
+    empty_database: Empty, tmp_path: Path
+) -> None:
     """Adopted by a login that owns the table and that FORCE therefore binds."""
     url = empty_database()
     run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks"))
     before = sql(url, AS_IT_WAS.format(table="tasks"))
     done = command(url, "--adopt")
-    assert (done.returncode, done.stdout) == (0, f"Schema {migrate.HEAD}; row-level security proven.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"Schema {migrate.HEAD}; row-level security proven.\n",
+    ), done.stderr
     assert "the table tasks is adopted, with 18 tasks" in done.stderr
 
     after = sql(url, AS_IT_WAS.format(table="tasks"))
     assert [tuple(row)[:5] for row in after] == [tuple(row)[:5] for row in before]
-    assert [tuple(row)[5:] for row in after] == [tuple(in_utc(time) for time in tuple(row)[5:]) for row in before]
+    assert [tuple(row)[5:] for row in after] == [
+        tuple(in_utc(time) for time in tuple(row)[5:]) for row in before
+    ]
     logged = sql(url, "SELECT * FROM changes ORDER BY entity_id")
     assert [(row["entity_id"], row["op"], row["user_id"]) for row in logged] == [
         (row["id"], "create", row["user_id"]) for row in after
     ]
-    assert [json.loads(row["fields"])["title"] for row in logged] == [[None, row["title"]] for row in after]
+    assert [json.loads(row["fields"])["title"] for row in logged] == [
+        [None, row["title"]] for row in after
+    ]
     upgrade(url, adopting=True)  # nothing is left to do
 
     fresh = empty_database()
@@ -636,9 +707,13 @@ def in_utc(time: datetime) -> datetime:
         "ALTER COLUMN completed SET DEFAULT false, ALTER COLUMN created_at SET DEFAULT now()",
     ],
 )
-def test_a_table_that_differs_a_little_is_adopted_without_loss(change: str, empty_schema: str) -> None:
+def test_a_table_that_differs_a_little_is_adopted_without_loss(
+    change: str, empty_schema: str
+) -> None:
     url = empty_schema
-    run(url, PLAIN.format(table="task") + INSERT.format(table="task") + f"ALTER TABLE task {change}")
+    run(
+        url, PLAIN.format(table="task") + INSERT.format(table="task") + f"ALTER TABLE task {change}"
+    )
     run(url, "CREATE INDEX task_done ON task (completed)")
     url += "&timezone=America/New_York"
     instant = "CASE WHEN pg_typeof({0})::text LIKE '%without%' THEN {0}::timestamp AT TIME ZONE 'UTC' ELSE {0} END"
@@ -647,7 +722,9 @@ def test_a_table_that_differs_a_little_is_adopted_without_loss(change: str, empt
     upgrade(url, adopting=True)
     names = ("id", "user_id", "title", "description", "completed")
     after = sql(url, "SELECT * FROM tasks ORDER BY id")
-    assert [[row[name] for name in names] for row in after] == [[row[name] for name in names] for row in before]
+    assert [[row[name] for name in names] for row in after] == [
+        [row[name] for name in names] for row in before
+    ]
     assert [(row["created_at"], row["updated_at"]) for row in after] == [
         (row["created"], row["updated"]) for row in before
     ]
@@ -657,14 +734,23 @@ def test_a_table_that_differs_a_little_is_adopted_without_loss(change: str, empt
 @pytest.mark.parametrize(
     ("change", "flaw"),
     [
-        ("ALTER TABLE tasks ADD COLUMN due date, ADD COLUMN tags text", "what is in due, tags would be lost"),
+        (
+            "ALTER TABLE tasks ADD COLUMN due date, ADD COLUMN tags text",
+            "what is in due, tags would be lost",
+        ),
         (
             "ALTER TABLE tasks ALTER user_id TYPE integer USING 1",
             "user_id is of type integer, not character varying or",
         ),
-        ("ALTER TABLE tasks ALTER completed TYPE integer USING 0", "completed is of type integer, not boolean"),
+        (
+            "ALTER TABLE tasks ALTER completed TYPE integer USING 0",
+            "completed is of type integer, not boolean",
+        ),
         ("ALTER TABLE tasks DROP CONSTRAINT tasks_pkey", "id is not its primary key"),
-        ("ALTER TABLE tasks ADD CHECK (title <> 'x')", "constraint tasks_title_check would be lost"),
+        (
+            "ALTER TABLE tasks ADD CHECK (title <> 'x')",
+            "constraint tasks_title_check would be lost",
+        ),
         ("CREATE VIEW mine AS SELECT * FROM tasks", "view or rule mine would be lost"),
         ("CREATE TABLE notes (task int REFERENCES tasks)", "foreign key of notes would be lost"),
         ("CREATE POLICY own ON tasks USING (true)", "policy own would be lost"),
@@ -672,12 +758,16 @@ def test_a_table_that_differs_a_little_is_adopted_without_loss(change: str, empt
         ("CREATE TABLE more () INHERITS (tasks)", "inheritance would be lost"),
     ],
 )
-def test_a_table_that_would_lose_something_is_not_adopted(change: str, flaw: str, empty_schema: str) -> None:
+def test_a_table_that_would_lose_something_is_not_adopted(
+    change: str, flaw: str, empty_schema: str
+) -> None:
     url = empty_schema
     run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks") + change)
     before = everything(url), sql(url, AS_IT_WAS.format(table="tasks"))
     assert f"table tasks already, which is not ours and cannot be adopted ({flaw}" in refused(url)
-    with pytest.raises(SettingError, match=rf"^NEON_DATABASE_URL: the table tasks cannot be adopted: {flaw}"):
+    with pytest.raises(
+        SettingError, match=rf"^NEON_DATABASE_URL: the table tasks cannot be adopted: {flaw}"
+    ):
         upgrade(url, adopting=True)
     assert (everything(url), sql(url, AS_IT_WAS.format(table="tasks"))) == before
 
@@ -720,7 +810,10 @@ def test_rows_that_are_hidden_from_the_login_are_not_lost(empty_schema: str, str
     run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks"))
     run(url, f"GRANT CREATE ON SCHEMA mine TO {stranger}; ALTER TABLE tasks OWNER TO {stranger};")
     run(url, "ALTER TABLE tasks ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
-    with pytest.raises(SettingError, match=r"query would be affected by row-level security policy for table .tasks."):
+    with pytest.raises(
+        SettingError,
+        match=r"query would be affected by row-level security policy for table .tasks.",
+    ):
         upgrade(as_login(url, stranger), adopting=True)
     assert len(sql(url, AS_IT_WAS.format(table="tasks"))) == 18
 
@@ -730,15 +823,21 @@ def test_an_owner_whom_force_binds_adopts_too(empty_schema: str, stranger: str) 
     run(url, PLAIN.format(table="tasks") + INSERT.format(table="tasks"))
     run(url, f"GRANT CREATE ON SCHEMA mine TO {stranger}; ALTER TABLE tasks OWNER TO {stranger};")
     upgrade(as_login(url, stranger), adopting=True)
-    assert len(sql(url, AS_IT_WAS.format(table="tasks"))) == len(sql(url, "SELECT FROM changes")) == 18
-    assert inspect(as_login(url, stranger)) == migrate.Schema(migrate.HEAD, migrate.ROLE, True, "mine")
+    assert (
+        len(sql(url, AS_IT_WAS.format(table="tasks"))) == len(sql(url, "SELECT FROM changes")) == 18
+    )
+    assert inspect(as_login(url, stranger)) == migrate.Schema(
+        migrate.HEAD, migrate.ROLE, True, "mine"
+    )
 
 
 def test_there_must_be_something_to_adopt(empty_schema: str) -> None:
     url = empty_schema
     run(url, "CREATE TABLE task (id serial PRIMARY KEY, name text)")
     before = everything(url)
-    with pytest.raises(SettingError, match=r"has no table of tasks to adopt; migrate without --adopt\.$"):
+    with pytest.raises(
+        SettingError, match=r"has no table of tasks to adopt; migrate without --adopt\.$"
+    ):
         upgrade(url, adopting=True)
     assert everything(url) == before
 
@@ -775,7 +874,9 @@ def test_the_command_says_in_one_sentence_why_it_cannot_connect(
         "postgresql://ada:Wr0ngWord@nowhere.invalid/todo": away,
     }
     with ThreadPoolExecutor(2) as threads:
-        for (asked, sentence), done in zip(expected.items(), threads.map(command, expected), strict=True):
+        for (asked, sentence), done in zip(
+            expected.items(), threads.map(command, expected), strict=True
+        ):
             assert (done.returncode, done.stdout) == (1, ""), asked
             [said] = done.stderr.splitlines()
             assert re.match(r"NEON_DATABASE_URL:? ", said), said
@@ -788,12 +889,20 @@ def test_the_command_says_in_one_sentence_why_it_cannot_connect(
     ("change", "said"),
     [
         ("nobody_here@", r'refused by the server: role "nobody_here" does not exist\.$'),
-        ("postgres@&work_mem=never", 'refused by the server: invalid value for parameter "work_mem"'),
-        ("postgres@&target_session_attrs=never", r"the URL cannot be used \(target_session_attrs is expected"),
+        (
+            "postgres@&work_mem=never",
+            'refused by the server: invalid value for parameter "work_mem"',
+        ),
+        (
+            "postgres@&target_session_attrs=never",
+            r"the URL cannot be used \(target_session_attrs is expected",
+        ),
         ("postgres@&host=a..b", r"the URL cannot be used \("),
     ],
 )
-def test_an_address_that_can_never_be_used_is_one_sentence(change: str, said: str, cluster: embedded.Server) -> None:
+def test_an_address_that_can_never_be_used_is_one_sentence(
+    change: str, said: str, cluster: embedded.Server
+) -> None:
     login, at, parameters = change.partition("@")
     assert re.search(said, refused(cluster.url.replace("postgres@", login + at) + parameters))
 

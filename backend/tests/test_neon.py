@@ -60,7 +60,9 @@ def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         for number, (database, parameters, variables) in enumerate(asked):
             folder = tmp_path_factory.mktemp(f"server{number}")
             url = postgres.url(database, parameters)
-            started.append(servers.start(folder, NEON_DATABASE_URL=url, HOME=str(folder), **variables))
+            started.append(
+                servers.start(folder, NEON_DATABASE_URL=url, HOME=str(folder), **variables)
+            )
         for server in started:
             servers.wait_until_up(server)
         yield Servers(postgres, *started)
@@ -93,7 +95,10 @@ def test_sslmode_require_encrypts_without_verifying(over_tls: Servers) -> None:
 
 def test_channel_binding_require_verifies_by_what_the_machine_trusts(over_tls: Servers) -> None:
     lives_its_life(over_tls.bound).client.close()
-    assert "channel_binding=require is answered by verifying the server's certificate" in over_tls.bound.printed()
+    assert (
+        "channel_binding=require is answered by verifying the server's certificate"
+        in over_tls.bound.printed()
+    )
 
 
 def test_a_server_that_the_machine_does_not_trust_gets_no_password(over_tls: Servers) -> None:
@@ -130,7 +135,12 @@ BOUND = "sslmode=require&channel_binding=require"
         ("127.0.0.1", "sslmode=verify-ca&sslrootcert={authority}", None, True),
         ("localhost", "sslmode=verify-full", "authority", True),
         ("localhost", "sslmode=verify-full", None, False),
-        ("127.0.0.1", "sslmode=verify-ca", "authority", False),  # what everybody trusts vouches for names only
+        (
+            "127.0.0.1",
+            "sslmode=verify-ca",
+            "authority",
+            False,
+        ),  # what everybody trusts vouches for names only
         ("localhost", BOUND, "authority", True),
         ("localhost", BOUND, "stranger", False),
         ("localhost", BOUND, None, False),
@@ -160,7 +170,9 @@ def test_who_is_believed(
     if connects:
         asyncio.run(connect_once(address))
     else:
-        with pytest.raises((ssl.SSLCertVerificationError, asyncpg.InvalidAuthorizationSpecificationError)):
+        with pytest.raises(
+            (ssl.SSLCertVerificationError, asyncpg.InvalidAuthorizationSpecificationError)
+        ):
             asyncio.run(connect_once(address))
 
 
@@ -169,7 +181,9 @@ def test_a_client_certificate_is_used_with_the_machines_trust_too(
 ) -> None:
     certificate, key = over_tls.postgres.client
     monkeypatch.setenv("SSL_CERT_FILE", str(over_tls.postgres.authority.file))
-    url = over_tls.postgres.url(tls.CERTIFIED, f"sslmode=verify-full&sslcert={certificate}&sslkey={key}")
+    url = over_tls.postgres.url(
+        tls.CERTIFIED, f"sslmode=verify-full&sslcert={certificate}&sslkey={key}"
+    )
     asyncio.run(connect_once(dsn.parse(url)))
     other_key = over_tls.postgres.certificate[1]
     with pytest.raises(SettingError, match="sslcert and sslkey must be a certificate and its key"):
@@ -210,7 +224,9 @@ class Pooled(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def behind_a_pooler(cluster: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
+def behind_a_pooler(
+    cluster: embedded.Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pooled]:
     if pgbouncer.program() is None:
         pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
     folder = tmp_path_factory.mktemp("pgbouncer")
@@ -220,7 +236,9 @@ def behind_a_pooler(cluster: embedded.Server, tmp_path_factory: pytest.TempPathF
         url = f"postgresql://{OWNER}:{OWNER_PASSWORD}@127.0.0.1:{port}/neon"
         split = {
             "NEON_DATABASE_URL": f"postgresql://{WEB}:{WEB_PASSWORD}@127.0.0.1:{port}/neon_split",
-            "NEON_DIRECT_DATABASE_URL": of_database(cluster.url, "neon_split").replace("postgres@", f"{OWNER}@"),
+            "NEON_DIRECT_DATABASE_URL": of_database(cluster.url, "neon_split").replace(
+                "postgres@", f"{OWNER}@"
+            ),
         }
         one = servers.start(folder, NEON_DATABASE_URL=url, DATABASE_POOLED="true")
         other = servers.start(folder, **split, DATABASE_POOLED="true")
@@ -266,7 +284,9 @@ def busy_day(server: servers.Running, number: int) -> list[str]:
 
     def look(reply: httpx.Response, status: int) -> Any:
         if reply.status_code != status:
-            wrong.append(f"{reply.request.method} {reply.request.url}: {reply.status_code} {reply.text}")
+            wrong.append(
+                f"{reply.request.method} {reply.request.url}: {reply.status_code} {reply.text}"
+            )
             return {}
         data = reply.json()["data"]
         for task in data if isinstance(data, list) else [data] if data else []:
@@ -279,7 +299,9 @@ def busy_day(server: servers.Running, number: int) -> list[str]:
             look(one.get(f"/{task.get('id')}"), 200)
             look(one.put(task.get("id"), {"title": f"{one.id} b", "description": "x"}), 200)
             look(one.patch(f"/{task.get('id')}/complete"), 200)
-            if [found.get("id") for found in look(one.get("?filter=completed"), 200)] != [task.get("id")]:
+            if [found.get("id") for found in look(one.get("?filter=completed"), 200)] != [
+                task.get("id")
+            ]:
                 wrong.append("the list of completed tasks is not this person's one")
             look(one.delete(task.get("id")), 200)
             if look(one.get(), 200) != []:
@@ -289,7 +311,9 @@ def busy_day(server: servers.Running, number: int) -> list[str]:
 
 def test_many_people_at_once_through_two_sessions(behind_a_pooler: Pooled) -> None:
     with ThreadPoolExecutor(PEOPLE) as threads:
-        wrong = list(threads.map(lambda number: busy_day(behind_a_pooler.server, number), range(PEOPLE)))
+        wrong = list(
+            threads.map(lambda number: busy_day(behind_a_pooler.server, number), range(PEOPLE))
+        )
     assert wrong == [[]] * PEOPLE
     report = ready(behind_a_pooler.server)
     assert report["status"] == "ready"
@@ -297,7 +321,9 @@ def test_many_people_at_once_through_two_sessions(behind_a_pooler: Pooled) -> No
     assert report["checks"]["row_security"] == {"ok": True, "detail": detail}
 
 
-def test_a_long_list_takes_fewer_steps_because_each_is_four_round_trips(behind_a_pooler: Pooled) -> None:
+def test_a_long_list_takes_fewer_steps_because_each_is_four_round_trips(
+    behind_a_pooler: Pooled,
+) -> None:
     fill = """
         INSERT INTO tasks (user_id, title, version, created_at)
         SELECT $1, 'Task ' || n, n, now() - n * interval '1 s' FROM generate_series(1, $2::int) AS n
@@ -320,7 +346,8 @@ def test_nothing_of_a_request_stays_in_the_poolers_sessions(behind_a_pooler: Poo
 
     async def look() -> list[Any]:
         clients = [
-            await asyncpg.connect(behind_a_pooler.url, statement_cache_size=0) for _ in range(pgbouncer.POOL_SIZE)
+            await asyncpg.connect(behind_a_pooler.url, statement_cache_size=0)
+            for _ in range(pgbouncer.POOL_SIZE)
         ]
         rows = await asyncio.gather(*(client.fetchrow(query) for client in clients))
         for client in clients:
@@ -330,8 +357,12 @@ def test_nothing_of_a_request_stays_in_the_poolers_sessions(behind_a_pooler: Poo
     found = asyncio.run(look())
     assert len({row["pid"] for row in found}) == pgbouncer.POOL_SIZE
     assert {(row["user_id"], row["role"], row["limit"]) for row in found} == {(None, OWNER, "0")}
-    assert sql(behind_a_pooler.postgres_url, "SELECT FROM pg_locks WHERE locktype = 'advisory'") == []
-    states = sql(behind_a_pooler.postgres_url, "SELECT state FROM pg_stat_activity WHERE datname = 'neon'")
+    assert (
+        sql(behind_a_pooler.postgres_url, "SELECT FROM pg_locks WHERE locktype = 'advisory'") == []
+    )
+    states = sql(
+        behind_a_pooler.postgres_url, "SELECT state FROM pg_stat_activity WHERE datname = 'neon'"
+    )
     assert [row["state"] for row in states] == ["idle"] * pgbouncer.POOL_SIZE
 
 

@@ -21,9 +21,13 @@ from tests.servers import Running
 from web import fields
 
 COMMITTED = Path(__file__).resolve().parent.parent / "openapi.json"
-EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "6"))  # of each operation; more for a long look
+EXAMPLES = int(
+    os.environ.get("SCHEMATHESIS_EXAMPLES", "6")
+)  # of each operation; more for a long look
 DOCUMENT: dict[str, Any] = app.openapi()
-OPERATIONS = [(method, path) for path, operations in DOCUMENT["paths"].items() for method in operations]
+OPERATIONS = [
+    (method, path) for path, operations in DOCUMENT["paths"].items() for method in operations
+]
 
 
 def is_private(path: str) -> bool:
@@ -35,11 +39,17 @@ def writes(method: str, path: str) -> bool:
 
 
 def test_the_committed_document_is_the_codes() -> None:
-    assert json.loads(COMMITTED.read_text()) == DOCUMENT, "run `python3 run.py openapi --write` and commit"
+    assert json.loads(COMMITTED.read_text()) == DOCUMENT, (
+        "run `python3 run.py openapi --write` and commit"
+    )
 
 
 def test_operation_ids_are_stable() -> None:
-    ids = [operation["operationId"] for path in DOCUMENT["paths"].values() for operation in path.values()]
+    ids = [
+        operation["operationId"]
+        for path in DOCUMENT["paths"].values()
+        for operation in path.values()
+    ]
     assert len(ids) == len(set(ids))
     assert {
         "list_tasks",
@@ -78,7 +88,9 @@ def test_conditions_and_keys_are_documented_where_they_count(method: str, path: 
     operation = DOCUMENT["paths"][path][method]
     named = {field["name"] for field in operation.get("parameters", []) if field["in"] == "header"}
     of_writes, of_reads = {"If-Match", "Idempotency-Key"}, {"If-None-Match"}
-    has_etag = is_private(path) and path != "/v1/changes"  # which loses what has expired, without any change
+    has_etag = (
+        is_private(path) and path != "/v1/changes"
+    )  # which loses what has expired, without any change
     assert named == (of_writes if writes(method, path) else of_reads if has_etag else set())
     assert {"409", "412", "422"} & set(operation["responses"]) == (
         {"409", "412", "422"} if writes(method, path) else set()
@@ -117,7 +129,9 @@ def is_taken(parse: Callable[[list[bytes]], Any], text: str) -> bool:
         ("put", "Idempotency-Key", fields.idempotency_key),
     ],
 )
-def test_the_pattern_of_a_header_field_is_what_its_parser_takes(method: str, field: str, parse: Any) -> None:
+def test_the_pattern_of_a_header_field_is_what_its_parser_takes(
+    method: str, field: str, parse: Any
+) -> None:
     schema = schema_of(method, "/api/{user_id}/tasks/{task_id}", field)
     alphabet = ["*", "W/", '"', ",", " ", "\\", "7", "\x7f", "é"]
     short = ["".join(signs) for length in range(5) for signs in product(alphabet, repeat=length)]
@@ -128,16 +142,22 @@ def test_the_pattern_of_a_header_field_is_what_its_parser_takes(method: str, fie
 
 
 def test_the_pattern_of_a_title_is_what_can_be_seen() -> None:
-    pattern = re.compile(DOCUMENT["components"]["schemas"]["TaskCreate"]["properties"]["title"]["pattern"])
+    pattern = re.compile(
+        DOCUMENT["components"]["schemas"]["TaskCreate"]["properties"]["title"]["pattern"]
+    )
     for sign in map(chr, range(0x10000)):
         taken = sign != "\0" and not rules.is_blank(sign)
-        assert bool(pattern.search(sign)) == bool(pattern.search(f" {sign}\n")) == taken, ascii(sign)
+        assert bool(pattern.search(sign)) == bool(pattern.search(f" {sign}\n")) == taken, ascii(
+            sign
+        )
 
 
 @pytest.mark.parametrize("path", ["/api/{user_id}/tasks", "/v1/trash", "/v1/changes"])
 def test_the_bounds_of_a_query_are_documented(ada: Person, path: str) -> None:
     target = path.format(user_id=ada.id)
-    names = [one["name"] for one in DOCUMENT["paths"][path]["get"]["parameters"] if one["in"] == "query"]
+    names = [
+        one["name"] for one in DOCUMENT["paths"][path]["get"]["parameters"] if one["in"] == "query"
+    ]
     wrong: dict[str, list[Any]] = {
         "cursor": ["0", "a" * 42, "a" * 44, "é" * 43],
         "since": [-1, 2**63],
@@ -188,7 +208,12 @@ def test_every_header_field_of_an_answer_is_documented(ada: Person) -> None:
         (200, "put", one, {"json": {}, "headers": key}),  # the first answer again
         (422, "put", one, {"json": {"title": "b"}, "headers": key}),
         (412, "patch", one, {"json": {}, "headers": {"If-Match": '"0"'}}),
-        (412, "post", "/api/{user_id}/tasks", {"json": {"title": "a"}, "headers": {"If-Match": '"0"'}}),
+        (
+            412,
+            "post",
+            "/api/{user_id}/tasks",
+            {"json": {"title": "a"}, "headers": {"If-Match": '"0"'}},
+        ),
         (415, "patch", one, {"content": b"{}"}),
         (413, "put", one, {"content": b" " * 70_000}),
         (400, "put", one, {"json": {"title": None}}),
@@ -213,12 +238,17 @@ def test_every_header_field_of_an_answer_is_documented(ada: Person) -> None:
 
 def check_header_fields(reply: httpx.Response, method: str, path: str) -> None:
     operations = DOCUMENT["paths"][path]
-    responses = operations.get(method, next(iter(operations.values())))["responses"]  # 405: any of the path's
+    responses = operations.get(method, next(iter(operations.values())))[
+        "responses"
+    ]  # 405: any of the path's
     response = responses.get(str(reply.status_code), responses["default"])
     documented = {name.lower(): resolved(field) for name, field in response["headers"].items()}
     sent = set(reply.headers) - FRAMING - FOR_BROWSERS_AND_CACHES
     assert sent <= set(documented), (method, path, reply.status_code)
-    assert {name for name, field in documented.items() if field.get("required")} <= sent, (method, path)
+    assert {name for name, field in documented.items() if field.get("required")} <= sent, (
+        method,
+        path,
+    )
     for name in sent:
         pattern = documented[name]["schema"].get("pattern", "")
         assert re.search(pattern, reply.headers[name]), name
@@ -232,7 +262,11 @@ def resolved(field: dict[str, Any]) -> dict[str, Any]:
 def test_the_header_fields_of_answers_that_are_hard_to_provoke_are_documented() -> None:
     for method, path in OPERATIONS:
         for status, response in DOCUMENT["paths"][path][method]["responses"].items():
-            required = {name for name, field in response["headers"].items() if resolved(field).get("required")}
+            required = {
+                name
+                for name, field in response["headers"].items()
+                if resolved(field).get("required")
+            }
             assert ("Retry-After" in required) == (status in ("429", "503")), (method, path, status)
             assert ("WWW-Authenticate" in required) == (status == "401")
             assert ("Allow" in response["headers"]) == (status == "default")
@@ -252,7 +286,9 @@ def fuzzer(server: Running) -> Person:
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_whatever_is_sent_the_answer_is_a_documented_one(method: str, path: str, fuzzer: Person) -> None:
+def test_whatever_is_sent_the_answer_is_a_documented_one(
+    method: str, path: str, fuzzer: Person
+) -> None:
     # Imported here: it takes seconds, which otherwise every worker would pay.
     import schemathesis
     from hypothesis import HealthCheck, given, settings
@@ -274,7 +310,9 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(method: str, path: str,
             case.query.pop("cursor", None)  # only the server can make one that fits
         response = case.call(base_url=str(fuzzer.client.base_url))
         assert response.status_code < 500
-        assert not (positive and response.status_code in (400, 413, 415)), "the document allows what the server refuses"
+        assert not (positive and response.status_code in (400, 413, 415)), (
+            "the document allows what the server refuses"
+        )
         case.validate_response(response, checks=checks)
 
     for mode in (fits, does_not) if is_private(path) else (fits,):

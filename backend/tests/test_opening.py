@@ -85,7 +85,9 @@ def test_a_connection_that_is_cut_anywhere_in_the_proof_is_tried_again(
 @pytest.mark.parametrize(
     "error",
     [
-        asyncpg.InterfaceError("cannot call Transaction.__aexit__(): the underlying connection is closed"),
+        asyncpg.InterfaceError(
+            "cannot call Transaction.__aexit__(): the underlying connection is closed"
+        ),
         KeyError("a bug of ours"),
         RuntimeError("cannot schedule new futures after shutdown"),
         asyncpg.UndefinedTableError("a table that is gone"),
@@ -122,8 +124,14 @@ def test_what_comes_later_is_logged_and_tried_again(
 @pytest.mark.parametrize(
     ("statement", "sentence"),
     [
-        ("ALTER TABLE changes RENAME TO elsewhere", r"^NEON_DATABASE_URL: .*elsewhere|changes.* does not exist"),
-        ("ALTER TABLE tasks DISABLE ROW LEVEL SECURITY", "^NEON_DATABASE_URL: row-level security does not hold"),
+        (
+            "ALTER TABLE changes RENAME TO elsewhere",
+            r"^NEON_DATABASE_URL: .*elsewhere|changes.* does not exist",
+        ),
+        (
+            "ALTER TABLE tasks DISABLE ROW LEVEL SECURITY",
+            "^NEON_DATABASE_URL: row-level security does not hold",
+        ),
     ],
 )
 def test_what_will_not_pass_stops_the_start_with_a_sentence(
@@ -151,9 +159,15 @@ async def start_and_close(url: str) -> None:
 # --- what was opened is closed ---
 
 
-@pytest.mark.parametrize("ends", ["with a secret that cannot be used", "with an error while it serves"])
+@pytest.mark.parametrize(
+    "ends", ["with a secret that cannot be used", "with an error while it serves"]
+)
 def test_an_application_that_ends_badly_closes_its_database(ends: str, url: str) -> None:
-    secret = "-----BEGIN PUBLIC KEY-----" * 2 if "secret" in ends else "a-test-secret-of-more-than-32-bytes"
+    secret = (
+        "-----BEGIN PUBLIC KEY-----" * 2
+        if "secret" in ends
+        else "a-test-secret-of-more-than-32-bytes"
+    )
 
     async def serve() -> None:
         app = create_app(settings_for(url, better_auth_secret=secret))
@@ -177,8 +191,14 @@ def test_an_application_that_ends_badly_closes_its_database(ends: str, url: str)
 
 async def crowd(databases: list[database.Database]) -> list[Exception]:
     """What goes wrong while all of them are busy at once."""
-    reads = [opened.pool.read("SELECT FROM pg_sleep(0.05)") for opened in databases for _ in range(40)]
-    return [result for result in await asyncio.gather(*reads, return_exceptions=True) if isinstance(result, Exception)]
+    reads = [
+        opened.pool.read("SELECT FROM pg_sleep(0.05)") for opened in databases for _ in range(40)
+    ]
+    return [
+        result
+        for result in await asyncio.gather(*reads, return_exceptions=True)
+        if isinstance(result, Exception)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -224,9 +244,21 @@ def web_login(url: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("allowed", "workers", "size"),
-    [(None, 64, 10), (97, 8, 10), (97, 9, 9), (47, 8, 4), (20, 1, 10), (11, 1, 10), (10, 1, 9), (2, 1, 1), (0, 4, 1)],
+    [
+        (None, 64, 10),
+        (97, 8, 10),
+        (97, 9, 9),
+        (47, 8, 4),
+        (20, 1, 10),
+        (11, 1, 10),
+        (10, 1, 9),
+        (2, 1, 1),
+        (0, 4, 1),
+    ],
 )
-def test_a_worker_and_its_housekeeping_fit_into_its_share(allowed: int | None, workers: int, size: int) -> None:
+def test_a_worker_and_its_housekeeping_fit_into_its_share(
+    allowed: int | None, workers: int, size: int
+) -> None:
     assert database.share(allowed, workers) == size
 
 
@@ -240,7 +272,11 @@ def test_the_embedded_database_lets_all_workers_in(
         raise embedded.EmbeddedError("that is all")
 
     monkeypatch.setattr(embedded, "start", start)
-    variables: dict[str, Any] = {"_env_file": None, "data_dir": tmp_path_factory.mktemp("data"), "web_concurrency": 8}
+    variables: dict[str, Any] = {
+        "_env_file": None,
+        "data_dir": tmp_path_factory.mktemp("data"),
+        "web_concurrency": 8,
+    }
     with pytest.raises(SettingError, match="that is all"):
         database.address(config.Settings(**variables))
     assert database.share(asked[0] - 5, 8) == 10  # five are kept back, at most
@@ -263,10 +299,16 @@ def raising(state: str) -> str:
         ("SELECT FROM pg_sleep(5)", "The database took too long to answer; try again shortly"),
         (raising("disk_full"), "The database has no room to store this; try again later"),
         (raising("out_of_memory"), "The database is overloaded; try again shortly"),
-        (raising("read_only_sql_transaction"), "The database takes no changes at the moment; try again shortly"),
+        (
+            raising("read_only_sql_transaction"),
+            "The database takes no changes at the moment; try again shortly",
+        ),
         (raising("deadlock_detected"), "Other changes came in between; try again"),
         (raising("admin_shutdown"), "The database is starting or stopping; try again shortly"),
-        ("SELECT pg_terminate_backend(pg_backend_pid())", "The database is out of reach; try again shortly"),
+        (
+            "SELECT pg_terminate_backend(pg_backend_pid())",
+            "The database is out of reach; try again shortly",
+        ),
     ],
 )
 def test_each_outage_has_a_sentence_that_is_true(
@@ -288,7 +330,11 @@ def test_each_outage_has_a_sentence_that_is_true(
 @pytest.mark.parametrize(
     ("statement", "sentence", "logged"),
     [
-        ("SELECT pg_advisory_xact_lock(1)", "Your other writes are still under way; try again shortly", False),
+        (
+            "SELECT pg_advisory_xact_lock(1)",
+            "Your other writes are still under way; try again shortly",
+            False,
+        ),
         ("SELECT FROM tasks", "The database is being changed; try again shortly", True),
     ],
 )

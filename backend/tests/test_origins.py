@@ -16,7 +16,9 @@ ASKS = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers"
 
 
 @pytest.fixture(scope="module")
-def listing(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[servers.Running]:
+def listing(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str
+) -> Iterator[servers.Running]:
     """A server that allows LISTED."""
     settings = {"NEON_DATABASE_URL": database_url, "CORS_ORIGINS": ",".join(LISTED)}
     with servers.running(tmp_path_factory.mktemp("origins"), **settings) as server:
@@ -32,7 +34,9 @@ def hints(server: servers.Running) -> list[str]:
 
 
 @pytest.mark.parametrize("origin", LISTED)
-def test_an_app_or_an_extension_that_is_listed_may_call(listing: servers.Running, origin: str) -> None:
+def test_an_app_or_an_extension_that_is_listed_may_call(
+    listing: servers.Running, origin: str
+) -> None:
     assert preflight(listing, origin)["access-control-allow-origin"] == origin
     answer = ask(listing.url, "GET", "/api/ada/tasks", None, {"Origin": origin})
     assert (answer.status, answer.headers["access-control-allow-origin"]) == (401, origin)
@@ -56,10 +60,19 @@ def test_nearly_the_origin_of_an_app_is_another(origin: str) -> None:
 
 
 def test_a_page_that_may_not_call_leaves_a_hint_once_a_minute(listing: servers.Running) -> None:
-    for origin in ("http://localhost:3000", listing.url):  # /docs on this server asks with its own origin
+    for origin in (
+        "http://localhost:3000",
+        listing.url,
+    ):  # /docs on this server asks with its own origin
         preflight(listing, origin)
         ask(listing.url, "POST", "/api/ada/tasks", b"", {"Origin": origin})
-    ask(listing.url, "GET", "/health", None, {"Origin": "https://app.example", "Sec-Fetch-Site": "same-origin"})
+    ask(
+        listing.url,
+        "GET",
+        "/health",
+        None,
+        {"Origin": "https://app.example", "Sec-Fetch-Site": "same-origin"},
+    )
     assert hints(listing) == []
     for _ in range(2):
         preflight(listing, "http://localhost:5173")
@@ -80,7 +93,11 @@ def test_a_page_that_may_not_call_leaves_a_hint_once_a_minute(listing: servers.R
         ("http://0.0.0.0:3000", ["Open the frontend at http://localhost:3000"], []),
         ("http://127.0.0.1:3001", ["http://127.0.0.1:3001"], ["Open the frontend"]),
         ("http://127.0.0.1:3000.evil.example", [], ["Open the frontend"]),
-        ("https://localhost:3000", ["https://localhost:3000", "http://localhost:3000"], ["Open the frontend"]),
+        (
+            "https://localhost:3000",
+            ["https://localhost:3000", "http://localhost:3000"],
+            ["Open the frontend"],
+        ),
         ("null", ["'null'", "http://localhost:3000"], ["CORS_ORIGINS="]),
         ("http://a\x1b[2J\r\nb\xe9", ["http://a?[2J??b?"], ["CORS_ORIGINS=", "\x1b", "\n"]),
         ("http://" + "a" * 5000, ["http://aaa"], ["CORS_ORIGINS=", "a" * 200]),

@@ -36,9 +36,13 @@ class CountingAPI(FastAPI):
 
 @pytest.fixture
 def app() -> CountingAPI:
-    app = CountingAPI(title="Todo <API>", version="1.2.3", docs_url=None, redoc_url=None, openapi_url=None)
+    app = CountingAPI(
+        title="Todo <API>", version="1.2.3", docs_url=None, redoc_url=None, openapi_url=None
+    )
 
-    @app.post("/api/{user_id}/tasks", tags=["tasks"], operation_id="create_task", summary="Create <task>")
+    @app.post(
+        "/api/{user_id}/tasks", tags=["tasks"], operation_id="create_task", summary="Create <task>"
+    )
     async def create_task(user_id: str) -> None: ...
 
     @app.get("/untagged", operation_id="untagged")
@@ -55,7 +59,9 @@ def app() -> CountingAPI:
 def ask(app: FastAPI) -> Ask:
     def ask(path: str, method: str = "GET", **headers: str) -> httpx.Response:
         async def exchange() -> httpx.Response:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOST) as client:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url=HOST
+            ) as client:
                 sent = {
                     "accept-encoding": "identity",
                     **{name.replace("_", "-"): text for name, text in headers.items()},
@@ -85,7 +91,12 @@ class Markup(HTMLParser):
             self.inline += data.strip()
 
     def written(self) -> list[str]:
-        return [text for _, own in self.elements for name, text in own.items() if name in ("href", "src") and text]
+        return [
+            text
+            for _, own in self.elements
+            for name, text in own.items()
+            if name in ("href", "src") and text
+        ]
 
     def links(self) -> list[str]:
         return [urljoin(self.path, link) for link in self.written()]
@@ -100,7 +111,9 @@ class Markup(HTMLParser):
 
 
 def assets(ask: Ask) -> dict[str, httpx.Response]:
-    paths = {path for page in PAGES for path in Markup(ask(page, accept=BROWSER).text, page).loaded()}
+    paths = {
+        path for page in PAGES for path in Markup(ask(page, accept=BROWSER).text, page).loaded()
+    }
     return {path: ask(path) for path in paths}
 
 
@@ -110,11 +123,17 @@ def test_a_page_names_no_other_host(ask: Ask, page: str) -> None:
     assert markup.loaded()
     for link in markup.written():
         assert re.match(r"\./(?!/)", link), link
-    assert ("link", "icon") in [(tag, own.get("rel")) for tag, own in markup.elements]  # else /favicon.ico is asked for
+    assert ("link", "icon") in [
+        (tag, own.get("rel")) for tag, own in markup.elements
+    ]  # else /favicon.ico is asked for
 
 
 def test_everything_a_page_loads_is_served_here_under_its_own_type(ask: Ask) -> None:
-    types = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+    types = {
+        "css": "text/css; charset=utf-8",
+        "js": "text/javascript; charset=utf-8",
+        "svg": "image/svg+xml",
+    }
     served = assets(ask)
     assert len(served) == 7
     for path, answer in served.items():
@@ -133,7 +152,9 @@ def test_styles_and_scripts_of_ours_name_no_other_host(ask: Ask) -> None:
 
 
 def test_swagger_ui_is_a_version_5_and_keeps_the_document_to_itself(ask: Ask) -> None:
-    by_name = {re.sub(r"\.[0-9a-f]{16}\.", ".", path): answer.text for path, answer in assets(ask).items()}
+    by_name = {
+        re.sub(r"\.[0-9a-f]{16}\.", ".", path): answer.text for path, answer in assets(ask).items()
+    }
     assert re.search(r'PACKAGE_VERSION:"5\.[0-9.]+"', by_name["/static/swagger-ui-bundle.js"])
     settings = dict(re.findall(r"^  (\w+): ([^,\n]+),", by_name["/static/docs.js"], re.MULTILINE))
     assert settings["url"] == "openapi"
@@ -146,14 +167,24 @@ def test_swagger_ui_is_a_version_5_and_keeps_the_document_to_itself(ask: Ask) ->
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_nothing_inline_and_cannot_be_framed(ask: Ask, page: str) -> None:
     answer = ask(page, accept=BROWSER)
-    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    policy = dict(
+        part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";")
+    )
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
-    assert (answer.headers["x-frame-options"], answer.headers["referrer-policy"]) == ("DENY", "no-referrer")
+    assert (answer.headers["x-frame-options"], answer.headers["referrer-policy"]) == (
+        "DENY",
+        "no-referrer",
+    )
     markup = Markup(answer.text)
     assert markup.inline == ""
-    assert not [name for _, own in markup.elements for name in own if name.startswith("on") or name == "style"]
+    assert not [
+        name
+        for _, own in markup.elements
+        for name in own
+        if name.startswith("on") or name == "style"
+    ]
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html;q=0", "text/htmlx", ""])
@@ -213,11 +244,16 @@ def test_openapi_json_is_the_document_and_is_made_once(ask: Ask, app: CountingAP
     assert answers[0].headers["content-type"] == "application/json"
     assert {answer.content for answer in answers} == {answers[0].content}
     assert answers[0].json() == app.openapi()
-    assert set(answers[0].json()["paths"]) == {"/api/{user_id}/tasks", "/untagged"}  # the pages are not in it
+    assert set(answers[0].json()["paths"]) == {
+        "/api/{user_id}/tasks",
+        "/untagged",
+    }  # the pages are not in it
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/openapi.json", *pages.ASSETS])
-def test_compressed_is_the_same_for_who_can_read_it_and_never_for_who_cannot(ask: Ask, path: str) -> None:
+def test_compressed_is_the_same_for_who_can_read_it_and_never_for_who_cannot(
+    ask: Ask, path: str
+) -> None:
     plain = ask(path, accept=BROWSER)
     zipped = ask(path, accept=BROWSER, accept_encoding="br;q=1.0, gzip;q=0.8")
     refused = ask(path, accept=BROWSER, accept_encoding="gzip;q=0, *")

@@ -50,13 +50,23 @@ from tokens.verification import Verifier
 BACKEND = Path(__file__).resolve().parent.parent
 FRONTEND = "http://localhost:3000"
 DIRECTORY = [
-    *("main.py", "models.py", "schemas.py", "database.py", "auth.py", "routes/__init__.py", "routes/tasks.py"),
+    *(
+        "main.py",
+        "models.py",
+        "schemas.py",
+        "database.py",
+        "auth.py",
+        "routes/__init__.py",
+        "routes/tasks.py",
+    ),
     *("requirements.txt", ".env.example", ".gitignore"),
 ]
 
 
 @pytest.fixture(scope="module")
-def uvicorn(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[servers.Running]:
+def uvicorn(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str
+) -> Iterator[servers.Running]:
     """Task 8.2's command, in `backend`, with task 8.1's settings."""
     folder, port = tmp_path_factory.mktemp("uvicorn"), servers.free_port()
     settings = servers.clean_environment(
@@ -107,7 +117,9 @@ def test_1_3_environment_template_exists() -> None:
 
 
 def test_1_3_env_is_excluded_from_git() -> None:
-    patterns = {line.strip().lstrip("/") for line in (BACKEND / ".gitignore").read_text().splitlines()}
+    patterns = {
+        line.strip().lstrip("/") for line in (BACKEND / ".gitignore").read_text().splitlines()
+    }
     assert {"__pycache__/", "*.py[cod]", ".env", ".venv/", "venv/"} <= patterns
     assert "!.env" not in patterns
 
@@ -142,7 +154,12 @@ def test_3_1_task_is_an_sqlmodel_with_the_plans_fields() -> None:
     columns = SQLModel.metadata.tables["tasks"].columns
     fields = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
     assert [column.name for column in columns][:7] == fields
-    assert [column.name for column in columns][7:] == ["uid", "version", "completed_at", "deleted_at"]
+    assert [column.name for column in columns][7:] == [
+        "uid",
+        "version",
+        "completed_at",
+        "deleted_at",
+    ]
     assert columns["id"].primary_key
     assert not columns["user_id"].nullable
     assert (columns["title"].type.length, columns["title"].nullable) == (200, False)  # type: ignore[attr-defined]
@@ -151,9 +168,13 @@ def test_3_1_task_is_an_sqlmodel_with_the_plans_fields() -> None:
 
 
 def test_3_1_user_id_is_indexed(server: servers.Running, database_url: str) -> None:
-    indexes = sql(database_url, "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'tasks'")
+    indexes = sql(
+        database_url, "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'tasks'"
+    )
     led = {row["indexname"] for row in indexes if "(user_id" in row["indexdef"]}
-    assert {row["indexname"] for row in indexes} - led == {"tasks_expiry"}  # of all users, for the trash to be emptied
+    assert {row["indexname"] for row in indexes} - led == {
+        "tasks_expiry"
+    }  # of all users, for the trash to be emptied
     assert indexes
 
 
@@ -164,10 +185,16 @@ def test_3_1_user_id_is_indexed(server: servers.Running, database_url: str) -> N
         ("TaskUpdate", set(), {"title", "description", "completed"}),
         ("TaskResponse", {"data", "message"}, set()),
         ("TaskListResponse", {"data", "message"}, {"next_cursor"}),
-        ("ErrorResponse", {"error", "code", "detail", "message"}, {"errors", "reason", "hint", "data"}),
+        (
+            "ErrorResponse",
+            {"error", "code", "detail", "message"},
+            {"errors", "reason", "hint", "data"},
+        ),
     ],
 )
-def test_3_2_schemas_have_the_plans_fields(name: str, required: set[str], optional: set[str]) -> None:
+def test_3_2_schemas_have_the_plans_fields(
+    name: str, required: set[str], optional: set[str]
+) -> None:
     fields = getattr(schemas, name).model_fields
     assert {field for field in fields if fields[field].is_required()} == required
     assert set(fields) == required | optional
@@ -186,8 +213,12 @@ async def current_user(authorization: str | None) -> verification.CurrentUser:
     return await auth.get_current_user(request_with(authorization))
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer x", "Bearer a.b.c"])
-def test_4_1_get_current_user_returns_401_for_a_missing_or_invalid_token(authorization: str | None) -> None:
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer x", "Bearer a.b.c"]
+)
+def test_4_1_get_current_user_returns_401_for_a_missing_or_invalid_token(
+    authorization: str | None,
+) -> None:
     with pytest.raises(Unauthorized) as caught:
         asyncio.run(current_user(authorization))
     assert caught.value.status == 401
@@ -222,7 +253,9 @@ def test_5_2_get_returns_the_users_tasks_and_filters_work(ada: Person, bob: Pers
     pending, completed = ada.has("Buy milk"), ada.has("Sell milk")
     bob.has("Bob's own")
     completed = ada.patch(f"/{completed['id']}/complete").json()["data"]
-    found = {name: ada.get(f"?filter={name}").json()["data"] for name in ("all", "pending", "completed")}
+    found = {
+        name: ada.get(f"?filter={name}").json()["data"] for name in ("all", "pending", "completed")
+    }
     assert found == {"all": [completed, pending], "pending": [pending], "completed": [completed]}
     assert ada.get().json() == {"data": [completed, pending], "message": "Tasks retrieved"}
 
@@ -231,7 +264,11 @@ def test_5_3_post_creates_a_task_returns_201_and_validates(ada: Person) -> None:
     reply = ada.post({"title": "Buy milk", "description": "Two litres", "user_id": "bob"})
     assert reply.status_code == 201
     task = reply.json()["data"]
-    assert (task["user_id"], task["title"], task["description"]) == (ada.id, "Buy milk", "Two litres")
+    assert (task["user_id"], task["title"], task["description"]) == (
+        ada.id,
+        "Buy milk",
+        "Two litres",
+    )
     assert ada.post({"description": "No title"}).status_code == 400
     assert ada.post({"title": "a" * 201}).status_code == 400
     assert ada.get().json()["data"] == [task]
@@ -248,7 +285,9 @@ def test_5_5_put_updates_sets_updated_at_and_validates(ada: Person) -> None:
     task = ada.has("Buy milk")
     changed = ada.put(task["id"], {"title": "Buy oat milk", "completed": True}).json()["data"]
     assert (changed["title"], changed["completed"]) == ("Buy oat milk", True)
-    assert datetime.fromisoformat(changed["updated_at"]) > datetime.fromisoformat(task["updated_at"])
+    assert datetime.fromisoformat(changed["updated_at"]) > datetime.fromisoformat(
+        task["updated_at"]
+    )
     assert ada.put(task["id"], {"title": ""}).status_code == 400
     assert ada.put(task["id"] + 100_000, {"title": "x"}).status_code == 404
 
@@ -263,7 +302,10 @@ def test_5_7_patch_toggles_completion_with_the_fitting_message(ada: Person) -> N
     task = ada.has("Buy milk")
     replies = [ada.patch(f"/{task['id']}/complete").json() for _ in range(3)]
     assert [reply["data"]["completed"] for reply in replies] == [True, False, True]
-    assert [reply["message"] for reply in replies[:2]] == ["Task marked as completed", "Task marked as incomplete"]
+    assert [reply["message"] for reply in replies[:2]] == [
+        "Task marked as completed",
+        "Task marked as incomplete",
+    ]
     assert ada.patch(f"/{task['id'] + 100_000}/complete").status_code == 404
 
 
@@ -274,7 +316,9 @@ def test_6_1_the_application_is_main_app_and_has_the_routers() -> None:
     assert isinstance(main.app, FastAPI)
     assert main.app.title == "Todo API"
     paths = main.app.openapi()["paths"]
-    assert {"/health", "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}/complete"} <= set(paths)
+    assert {"/health", "/api/{user_id}/tasks", "/api/{user_id}/tasks/{task_id}/complete"} <= set(
+        paths
+    )
 
 
 def test_6_1_the_server_starts_and_health_returns_200(uvicorn: servers.Running) -> None:
@@ -295,12 +339,16 @@ def test_7_1_validation_errors_return_the_standard_format(ada: Person) -> None:
 # --- phase 8: testing and validation ---
 
 
-def test_8_1_an_env_file_with_the_frontends_values_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_8_1_an_env_file_with_the_frontends_values_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in set(os.environ) - set(servers.clean_environment()):
         monkeypatch.delenv(name)
     url = "postgresql://ada:secret@ep-x.eu-central-1.aws.neon.tech/db?sslmode=require"
     file = tmp_path / ".env"
-    file.write_text(f"NEON_DATABASE_URL={url}\nBETTER_AUTH_SECRET={SECRET}\nBETTER_AUTH_URL={FRONTEND}\n")
+    file.write_text(
+        f"NEON_DATABASE_URL={url}\nBETTER_AUTH_SECRET={SECRET}\nBETTER_AUTH_URL={FRONTEND}\n"
+    )
     settings = config.load(_env_file=file)
     assert settings.database_url is not None
     assert settings.database_url.get_secret_value() == url
@@ -309,7 +357,9 @@ def test_8_1_an_env_file_with_the_frontends_values_is_read(tmp_path: Path, monke
     assert config.Settings.model_config["env_file"] == BACKEND / ".env"
 
 
-def test_8_2_the_plans_command_starts_the_server_and_8000_is_our_own_default(uvicorn: servers.Running) -> None:
+def test_8_2_the_plans_command_starts_the_server_and_8000_is_our_own_default(
+    uvicorn: servers.Running,
+) -> None:
     assert uvicorn.process.poll() is None
     assert config.Settings.model_fields["port"].default == 8000
 
@@ -332,7 +382,10 @@ def test_8_4_all_endpoints_work_with_the_frontend(uvicorn: servers.Running) -> N
             ("DELETE", one, None, 200),
         ]:
             assert bob.request(method, path, json=body).status_code == 403
-            asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+            asked = {
+                "Access-Control-Request-Method": method,
+                "Access-Control-Request-Headers": "authorization",
+            }
             preflight = httpx.options(uvicorn.url + path, headers={"Origin": FRONTEND, **asked})
             assert preflight.is_success
             assert method in preflight.headers["Access-Control-Allow-Methods"]
@@ -361,14 +414,18 @@ OWNED = "(tasks|change_counters|changes|idempotency_keys)"
 def test_note_user_isolation_every_query_is_given_its_owner(statement: str) -> None:
     assert "$1" in statement
     asked = re.findall(rf"FROM {OWNED}\b", statement)
-    assert len(re.findall(rf"FROM {OWNED}\s+WHERE user_id = scope\.user_id\b", statement)) == len(asked)
+    assert len(re.findall(rf"FROM {OWNED}\s+WHERE user_id = scope\.user_id\b", statement)) == len(
+        asked
+    )
     assert asked or re.search(r"FROM \w+\(\$1,", statement)
 
 
 @pytest.mark.parametrize("function", migrate.FUNCTIONS, ids=lambda function: function.name)
 def test_note_user_isolation_every_write_names_its_owner(function: Function) -> None:
     parts = function.text.split(";")
-    touched = [part for part in parts if re.search(rf"(?<!DO )UPDATE {OWNED}\b|FROM {OWNED}\b", part)]
+    touched = [
+        part for part in parts if re.search(rf"(?<!DO )UPDATE {OWNED}\b|FROM {OWNED}\b", part)
+    ]
     inserted = [part for part in parts if re.search(rf"INSERT INTO {OWNED}\b", part)]
     for part in touched:
         assert "WHERE user_id = p_user_id" in part
@@ -420,9 +477,24 @@ def test_success_all_six_endpoints_return_correct_responses(ada: Person) -> None
 
 
 def test_success_authentication_rejects_invalid_and_missing_tokens(server: servers.Running) -> None:
-    another, expired = token_for("ada", secret="b" * 32), token_for("ada", exp=int(time.time()) - 60)
-    tokens = [None, "Bearer", "Bearer x", "Bearer a.b.c", f"Bearer {another}", f"Bearer {expired}", f"Basic {another}"]
-    asked = [("GET", ""), ("POST", ""), *[(method, "/7") for method in ("GET", "PUT", "PATCH", "DELETE")]]
+    another, expired = (
+        token_for("ada", secret="b" * 32),
+        token_for("ada", exp=int(time.time()) - 60),
+    )
+    tokens = [
+        None,
+        "Bearer",
+        "Bearer x",
+        "Bearer a.b.c",
+        f"Bearer {another}",
+        f"Bearer {expired}",
+        f"Basic {another}",
+    ]
+    asked = [
+        ("GET", ""),
+        ("POST", ""),
+        *[(method, "/7") for method in ("GET", "PUT", "PATCH", "DELETE")],
+    ]
     with httpx.Client(base_url=server.url) as client:
         for token in tokens:
             headers = {} if token is None else {"Authorization": token}
@@ -433,10 +505,19 @@ def test_success_authentication_rejects_invalid_and_missing_tokens(server: serve
 
 def test_success_user_isolation_prevents_cross_user_access(ada: Person, bob: Person) -> None:
     task = ada.has("Buy milk")
-    for method, end in (("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("PATCH", "/complete")):
+    for method, end in (
+        ("GET", ""),
+        ("PUT", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("PATCH", "/complete"),
+    ):
         body = {"title": "Bob was here"} if method == "PUT" else None
         assert bob.request(method, f"{ada.tasks}/{task['id']}{end}", json=body).status_code == 403
-        assert bob.request(method, f"{bob.tasks}/{task['id']}{end}", json=body or {}).status_code == 404
+        assert (
+            bob.request(method, f"{bob.tasks}/{task['id']}{end}", json=body or {}).status_code
+            == 404
+        )
     assert bob.request("POST", ada.tasks, json={"title": "Bob was here"}).status_code == 403
     assert bob.get().json()["data"] == []
     assert ada.get().json()["data"] == [task]
@@ -455,7 +536,9 @@ def test_success_validation_errors_return_the_standard_format(ada: Person) -> No
         assert type(reply.json()["error"]) is str
 
 
-def test_success_the_server_starts_without_errors(server: servers.Running, uvicorn: servers.Running) -> None:
+def test_success_the_server_starts_without_errors(
+    server: servers.Running, uvicorn: servers.Running
+) -> None:
     for started in (server, uvicorn):
         assert started.process.poll() is None
         first = started.printed().partition("GET /")[0]

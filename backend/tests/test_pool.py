@@ -39,7 +39,9 @@ def on_a_pool(request: pytest.FixtureRequest, url: str) -> Callable[[Test], None
 
         async def body() -> None:
             loop_errors: list[dict[str, Any]] = []
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: loop_errors.append(context)
+            )
             on = pool.Pool(address, role=None, size=SIZE)
             try:
                 await test(on)
@@ -75,7 +77,9 @@ async def all_places_work(on: pool.Pool) -> None:
     """Each of the SIZE places can be had at once; no caller waits; nothing is counted that is not there."""
     await settled(on)
     assert not on._waiting
-    pids = await asyncio.gather(*(on.read("SELECT pg_backend_pid() AS pid FROM pg_sleep(0.3)") for _ in range(SIZE)))
+    pids = await asyncio.gather(
+        *(on.read("SELECT pg_backend_pid() AS pid FROM pg_sleep(0.3)") for _ in range(SIZE))
+    )
     assert len({rows[0]["pid"] for rows in pids}) == SIZE
     assert (on._open, len(on._idle), len(on._waiting)) == (SIZE, SIZE, 0)
 
@@ -88,7 +92,9 @@ async def outcome(work: Coroutine[Any, Any, Any]) -> str:
     return "answered"
 
 
-def test_nothing_is_lost_under_cancellations_time_outs_and_cuts(on_a_pool: Callable[[Test], None]) -> None:
+def test_nothing_is_lost_under_cancellations_time_outs_and_cuts(
+    on_a_pool: Callable[[Test], None],
+) -> None:
     async def stress(on: pool.Pool) -> None:
         dice = random.Random(20261123)
         until = time.monotonic() + STRESS_SECONDS / 2  # each of the two ways
@@ -108,10 +114,15 @@ def test_nothing_is_lost_under_cancellations_time_outs_and_cuts(on_a_pool: Calla
                 with pytest.raises(asyncpg.DivisionByZeroError):
                     await on.write("SELECT 1 / $1::int", 0)
             else:
-                assert [row["word"] for row in await on.read("SELECT $1::text AS word", kind)] == [kind]
+                assert [row["word"] for row in await on.read("SELECT $1::text AS word", kind)] == [
+                    kind
+                ]
 
         async def twice(begun: pool.Transaction) -> list[str]:
-            sent = [await begun.read("SELECT $1::text AS word FROM pg_sleep(0.002)", "same") for _ in range(2)]
+            sent = [
+                await begun.read("SELECT $1::text AS word FROM pg_sleep(0.002)", "same")
+                for _ in range(2)
+            ]
             return [rows[0]["word"] for rows in sent]
 
         async def caller() -> None:
@@ -128,7 +139,9 @@ def test_nothing_is_lost_under_cancellations_time_outs_and_cuts(on_a_pool: Calla
     on_a_pool(stress)
 
 
-def test_a_session_handed_to_a_caller_cancelled_in_that_moment_goes_back(on_a_pool: Callable[[Test], None]) -> None:
+def test_a_session_handed_to_a_caller_cancelled_in_that_moment_goes_back(
+    on_a_pool: Callable[[Test], None],
+) -> None:
     async def hand_over(on: pool.Pool) -> None:
         await all_places_work(on)
         held = [on._free() for _ in range(SIZE)]
@@ -154,7 +167,9 @@ def test_a_time_out_in_the_moment_of_the_hand_over_loses_nothing(
         await asyncio.sleep(0.02)
         loop = asyncio.get_running_loop()
         late = loop.time() + 0.05
-        while loop.time() < late:  # the loop stands still, so that the time-out is due before the caller runs
+        while (
+            loop.time() < late
+        ):  # the loop stands still, so that the time-out is due before the caller runs
             pass
         for session in held:
             assert session is not None
@@ -164,7 +179,9 @@ def test_a_time_out_in_the_moment_of_the_hand_over_loses_nothing(
     on_a_pool(hand_over)
 
 
-def test_who_came_first_is_served_first(on_a_pool: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_came_first_is_served_first(
+    on_a_pool: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def queue(on: pool.Pool) -> None:
         begun: list[int] = []
         run = on._one
@@ -177,13 +194,17 @@ def test_who_came_first_is_served_first(on_a_pool: Callable[[Test], None], monke
 
         with monkeypatch.context() as patch:
             patch.setattr(on, "_one", note)
-            await asyncio.gather(*(on.read("SELECT $1::int FROM pg_sleep(0.002)", number) for number in range(40)))
+            await asyncio.gather(
+                *(on.read("SELECT $1::int FROM pg_sleep(0.002)", number) for number in range(40))
+            )
         assert begun == sorted(begun)
 
     on_a_pool(queue)
 
 
-def test_a_caller_who_comes_just_as_a_connection_is_made_gets_another(on_a_pool: Callable[[Test], None]) -> None:
+def test_a_caller_who_comes_just_as_a_connection_is_made_gets_another(
+    on_a_pool: Callable[[Test], None],
+) -> None:
     async def both(on: pool.Pool) -> None:
         first = asyncio.create_task(on.read("SELECT pg_sleep(0.5)"))
         await asyncio.sleep(0)
@@ -197,7 +218,9 @@ def test_a_caller_who_comes_just_as_a_connection_is_made_gets_another(on_a_pool:
     on_a_pool(both)
 
 
-def test_what_took_too_long_stops_in_the_database_too(on_a_pool: Callable[[Test], None], url: str) -> None:
+def test_what_took_too_long_stops_in_the_database_too(
+    on_a_pool: Callable[[Test], None], url: str
+) -> None:
     async def slow(on: pool.Pool) -> None:
         assert await outcome(on.read("SELECT pg_sleep(60)", seconds=0.05)) == "Unavailable"
         task = asyncio.create_task(on.read("SELECT pg_sleep(60)"))
@@ -207,14 +230,17 @@ def test_what_took_too_long_stops_in_the_database_too(on_a_pool: Callable[[Test]
         assert on._open == len(on._closing) + len(on._idle)
         await settled(on)
         running = (
-            "SELECT count(*) AS n FROM pg_stat_activity WHERE query LIKE '%sleep(60)%' AND pid <> pg_backend_pid()"
+            "SELECT count(*) AS n FROM pg_stat_activity "
+            "WHERE query LIKE '%sleep(60)%' AND pid <> pg_backend_pid()"
         )
         assert (await on.read(running))[0]["n"] == 0
 
     on_a_pool(slow)
 
 
-def test_a_read_survives_that_all_sessions_are_cut(on_a_pool: Callable[[Test], None], url: str) -> None:
+def test_a_read_survives_that_all_sessions_are_cut(
+    on_a_pool: Callable[[Test], None], url: str
+) -> None:
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'pool' AND pid <> pg_backend_pid()"
 
     async def restart(on: pool.Pool) -> None:
@@ -229,7 +255,9 @@ def test_a_read_survives_that_all_sessions_are_cut(on_a_pool: Callable[[Test], N
         asleep = asyncio.create_task(on.write("SELECT pg_sleep(0.3)"))
         await asyncio.sleep(0.1)
         await asyncio.to_thread(sql, url, cut)
-        with pytest.raises(Unavailable):  # whether it was done cannot be known, so it is not sent again
+        with pytest.raises(
+            Unavailable
+        ):  # whether it was done cannot be known, so it is not sent again
             await asleep
 
     on_a_pool(restart)
@@ -241,7 +269,11 @@ def test_a_read_survives_that_all_sessions_are_cut(on_a_pool: Callable[[Test], N
         ("SELECT 1 / $1::int", 0, asyncpg.DivisionByZeroError),
         ("SELECT $1::int", "no number", asyncpg.DataError),
         ("SELECT nothing FROM nowhere WHERE $1", True, asyncpg.UndefinedTableError),
-        ("SELECT set_config('todo.left_over', $1, true), 1 / 0", "yes", asyncpg.DivisionByZeroError),
+        (
+            "SELECT set_config('todo.left_over', $1, true), 1 / 0",
+            "yes",
+            asyncpg.DivisionByZeroError,
+        ),
     ],
 )
 def test_a_failed_statement_leaves_no_transaction_behind(
@@ -320,8 +352,13 @@ def test_sessions_are_renewed_before_the_database_cuts_them(
             await asyncio.sleep(0.15)
             assert (await on.read(pid))[0]["pid"] != first
             slow = f"{pid} FROM pg_sleep(0.05)"
-            pids = [rows[0]["pid"] for rows in await asyncio.gather(*(on.read(slow) for _ in range(8 * SIZE)))]
-            assert len(set(pids)) > SIZE  # also where sessions go from hand to hand and are never idle
+            pids = [
+                rows[0]["pid"]
+                for rows in await asyncio.gather(*(on.read(slow) for _ in range(8 * SIZE)))
+            ]
+            assert (
+                len(set(pids)) > SIZE
+            )  # also where sessions go from hand to hand and are never idle
 
     on_a_pool(age)
 
@@ -394,8 +431,12 @@ def test_what_is_done_together_is_one_transaction(on_a_pool: Callable[[Test], No
     on_a_pool(together)
 
 
-@pytest.mark.parametrize("refusal", [NotFound("Task not found"), KeyError("a bug of ours")], ids=["refused", "failed"])
-def test_what_is_raised_undoes_all_of_it(refusal: Exception, on_a_pool: Callable[[Test], None], url: str) -> None:
+@pytest.mark.parametrize(
+    "refusal", [NotFound("Task not found"), KeyError("a bug of ours")], ids=["refused", "failed"]
+)
+def test_what_is_raised_undoes_all_of_it(
+    refusal: Exception, on_a_pool: Callable[[Test], None], url: str
+) -> None:
     async def write_and_raise(begun: pool.Transaction) -> None:
         await begun.write("INSERT INTO undone VALUES (1)")
         raise refusal
@@ -409,14 +450,18 @@ def test_what_is_raised_undoes_all_of_it(refusal: Exception, on_a_pool: Callable
     on_a_pool(undo)
 
 
-def test_what_was_rolled_back_is_done_again_from_its_beginning(on_a_pool: Callable[[Test], None]) -> None:
+def test_what_was_rolled_back_is_done_again_from_its_beginning(
+    on_a_pool: Callable[[Test], None],
+) -> None:
     async def again(on: pool.Pool) -> None:
         begun_at: list[str] = []
 
         async def fail_at_first(begun: pool.Transaction) -> int:
             begun_at.append((await begun.read(SAME_BACKEND))[0]["transaction"])
             if len(begun_at) < pool.ATTEMPTS:
-                await begun.write("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'serialization_failure'; END $$")
+                await begun.write(
+                    "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'serialization_failure'; END $$"
+                )
             return len(begun_at)
 
         assert await on.transaction(fail_at_first) == pool.ATTEMPTS
@@ -439,7 +484,9 @@ def test_a_transaction_that_is_cut_is_not_begun_again(on_a_pool: Callable[[Test]
     on_a_pool(cut)
 
 
-def test_who_waits_longest_is_refused_first(on_a_pool: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_longest_is_refused_first(
+    on_a_pool: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One timer for all: each is refused at its own time."""
 
     async def wait_one_after_the_other(on: pool.Pool) -> None:

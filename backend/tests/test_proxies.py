@@ -121,7 +121,9 @@ def test_a_proxy_is_told_its_password_and_nobody_else_is(
     monkeypatch: pytest.MonkeyPatch, certificate: tuple[str, str], scheme: str
 ) -> None:
     with standing(Proxy(certificate)) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", f"{scheme}ada:pass%3Aword%40of%2Fthe-proxy@{proxy.place}/")
+        monkeypatch.setenv(
+            "HTTPS_PROXY", f"{scheme}ada:pass%3Aword%40of%2Fthe-proxy@{proxy.place}/"
+        )
         assert set(jwks.fetch(f"https://{HOST}:8443/jwks")) == {ADA.kid}
     expected = base64.b64encode(f"ada:{PASSWORD}".encode())
     assert proxy.heads[0].startswith(f"CONNECT {HOST}:8443 ".encode())
@@ -184,9 +186,18 @@ def test_a_proxy_that_refuses_is_named_without_its_password(
 
 
 @pytest.mark.parametrize(
-    "value", ["socks5://127.0.0.1:1080", "https://ada:canary@127.0.0.1:1", "http://", "http://[canary", "http://a:port"]
+    "value",
+    [
+        "socks5://127.0.0.1:1080",
+        "https://ada:canary@127.0.0.1:1",
+        "http://",
+        "http://[canary",
+        "http://a:port",
+    ],
 )
-def test_a_proxy_that_cannot_be_used_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_proxy_that_cannot_be_used_is_said_to_be_so(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", value)
     told = trouble(f"https://{HOST}/jwks")
     assert "HTTPS_PROXY must be like http://proxy.example.com:3128" in told

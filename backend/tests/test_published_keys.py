@@ -28,14 +28,20 @@ USE_THE_JWT = "looks like a Better Auth session token; use GET /api/auth/token"
 @pytest.fixture(scope="module")
 def issuer(tmp_path_factory: pytest.TempPathFactory, cluster: embedded.Server) -> Iterator[Issuer]:
     sql(cluster.url, "CREATE DATABASE published")
-    with running_issuer(tmp_path_factory.mktemp("issuer"), cluster.url.replace("/todo?", "/published?")) as started:
+    with running_issuer(
+        tmp_path_factory.mktemp("issuer"), cluster.url.replace("/todo?", "/published?")
+    ) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, database_url: str, issuer: Issuer) -> Iterator[servers.Running]:
+def api(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str, issuer: Issuer
+) -> Iterator[servers.Running]:
     folder = tmp_path_factory.mktemp("api")
-    with servers.running(folder, NEON_DATABASE_URL=database_url, BETTER_AUTH_URL=issuer.url) as started:
+    with servers.running(
+        folder, NEON_DATABASE_URL=database_url, BETTER_AUTH_URL=issuer.url
+    ) as started:
         yield started
 
 
@@ -45,7 +51,9 @@ def ada(issuer: Issuer) -> Session:
 
 
 def verifier(issuer: Issuer) -> verification.Verifier:
-    return verification.Verifier(Keys(SECRET.encode(), PublishedKeys(issuer.jwks_url)), issuer.url, issuer.url)
+    return verification.Verifier(
+        Keys(SECRET.encode(), PublishedKeys(issuer.jwks_url)), issuer.url, issuer.url
+    )
 
 
 def user_of(verifier: verification.Verifier, token: str) -> verification.CurrentUser:
@@ -59,19 +67,30 @@ def refusal(verifier: verification.Verifier, token: str) -> Unauthorized:
 
 
 def tasks(api: servers.Running, user_id: str, token: str) -> httpx.Response:
-    return httpx.get(f"{api.url}/api/{user_id}/tasks", headers={"Authorization": f"Bearer {token}"}, timeout=20)
+    return httpx.get(
+        f"{api.url}/api/{user_id}/tasks", headers={"Authorization": f"Bearer {token}"}, timeout=20
+    )
 
 
-def test_a_user_of_the_frontend_as_it_comes(issuer: Issuer, api: servers.Running, ada: Session) -> None:
-    assert httpx.get(f"{api.url}/ready").json()["checks"]["keys"]["detail"].endswith("not needed yet")
+def test_a_user_of_the_frontend_as_it_comes(
+    issuer: Issuer, api: servers.Running, ada: Session
+) -> None:
+    assert (
+        httpx.get(f"{api.url}/ready").json()["checks"]["keys"]["detail"].endswith("not needed yet")
+    )
     token = issuer.token(ada)
     assert tasks(api, ada.user_id, token).status_code == 200
     assert tasks(api, "somebody-else", token).status_code == 403
     assert user_of(verifier(issuer), token) == {"id": ada.user_id, "email": ada.email}
-    assert "1 published, fetched 0 s ago" in httpx.get(f"{api.url}/ready").json()["checks"]["keys"]["detail"]
+    assert (
+        "1 published, fetched 0 s ago"
+        in httpx.get(f"{api.url}/ready").json()["checks"]["keys"]["detail"]
+    )
 
 
-def test_neighbours_of_the_token_do_not_count(issuer: Issuer, api: servers.Running, ada: Session) -> None:
+def test_neighbours_of_the_token_do_not_count(
+    issuer: Issuer, api: servers.Running, ada: Session
+) -> None:
     for neighbour, reason in {
         issuer.email_verification_token(ada): "missing_subject",
         ada.session_token: "malformed_token",
@@ -82,19 +101,41 @@ def test_neighbours_of_the_token_do_not_count(issuer: Issuer, api: servers.Runni
         assert reason == "missing_subject" or USE_THE_JWT in reply.headers["WWW-Authenticate"]
 
 
-def test_the_log_holds_no_token_secret_or_address(issuer: Issuer, api: servers.Running, ada: Session) -> None:
+def test_the_log_holds_no_token_secret_or_address(
+    issuer: Issuer, api: servers.Running, ada: Session
+) -> None:
     token = issuer.token(ada)
     forged = token[:-8] + "AAAAAAAA"
-    named = jwt.encode({"sub": "ada", "iss": ada.email, "aud": token}, SECRET, "HS256", {"kid": ada.email})
+    named = jwt.encode(
+        {"sub": "ada", "iss": ada.email, "aud": token}, SECRET, "HS256", {"kid": ada.email}
+    )
     other = jwt.encode({"sub": "ada", "aud": token}, SECRET, "HS256")
-    asked = [token, forged, named, other, issuer.email_verification_token(ada), ada.signed_session_token, SECRET]
+    asked = [
+        token,
+        forged,
+        named,
+        other,
+        issuer.email_verification_token(ada),
+        ada.signed_session_token,
+        SECRET,
+    ]
     statuses = [tasks(api, ada.user_id, one).status_code for one in asked]
     assert statuses == [200, 401, 401, 401, 401, 401, 401]
 
     log = api.printed()
-    for reason in ("bad_signature", "wrong_issuer", "wrong_audience", "missing_subject", "malformed_token"):
+    for reason in (
+        "bad_signature",
+        "wrong_issuer",
+        "wrong_audience",
+        "missing_subject",
+        "malformed_token",
+    ):
         assert reason in log
-    for canary in [SECRET, ada.email, *(part for one in asked for part in one.split(".") if len(part) > 20)]:
+    for canary in [
+        SECRET,
+        ada.email,
+        *(part for one in asked for part in one.split(".") if len(part) > 20),
+    ]:
         assert canary not in log
 
 
@@ -102,11 +143,20 @@ def test_the_log_holds_no_token_secret_or_address(issuer: Issuer, api: servers.R
     ("algorithm", "settings", "cookie_refused_as"),
     [
         ("ES256", {"COOKIE_STRATEGY": "jwt"}, "missing_subject"),  # signed with the secret
-        ("ES512", {"COOKIE_STRATEGY": "published"}, "unsupported_type"),  # with the published key, and names the user
+        (
+            "ES512",
+            {"COOKIE_STRATEGY": "published"},
+            "unsupported_type",
+        ),  # with the published key, and names the user
     ],
 )
 def test_the_first_request_after_a_rotation_to_another_algorithm_succeeds(
-    issuer: Issuer, api: servers.Running, ada: Session, algorithm: str, settings: Any, cookie_refused_as: str
+    issuer: Issuer,
+    api: servers.Running,
+    ada: Session,
+    algorithm: str,
+    settings: Any,
+    cookie_refused_as: str,
 ) -> None:
     before = issuer.token(ada)
     issuer.restart(ALGORITHM=algorithm, **settings)
@@ -123,8 +173,15 @@ def test_the_first_request_after_a_rotation_to_another_algorithm_succeeds(
     assert (cookie.status_code, cookie.json()["reason"]) == (401, cookie_refused_as)
 
 
-def test_rs256_a_minimal_payload_and_ids_that_are_uuids(tmp_path: Path, empty_database: Callable[[], str]) -> None:
-    settings: Settings = {"ALGORITHM": "RS256", "ID_KIND": "uuid", "PAYLOAD": "minimal", "COOKIE_STRATEGY": "jwe"}
+def test_rs256_a_minimal_payload_and_ids_that_are_uuids(
+    tmp_path: Path, empty_database: Callable[[], str]
+) -> None:
+    settings: Settings = {
+        "ALGORITHM": "RS256",
+        "ID_KIND": "uuid",
+        "PAYLOAD": "minimal",
+        "COOKIE_STRATEGY": "jwe",
+    }
     with running_issuer(tmp_path, empty_database(), **settings) as issuer:
         bob = issuer.sign_up("bob@example.com")
         token = issuer.token(bob)
@@ -171,7 +228,9 @@ def test_ps256_ids_that_are_numbers_and_a_base_url_with_a_path(
         configured = f"{issuer.url.replace('127.0.0.1', 'localhost')}/accounts"
         issuer.restart(BASE_URL=configured)
         cookies = "; ".join(f"{name}={value}" for name, value in bob.cookies.items())
-        token = httpx.get(f"{issuer.url}/accounts/token", headers={"Cookie": cookies}).json()["token"]
+        token = httpx.get(f"{issuer.url}/accounts/token", headers={"Cookie": cookies}).json()[
+            "token"
+        ]
         settings = config.load(better_auth_url=configured, better_auth_secret=SECRET)
         assert settings.jwks_url == f"{configured}/jwks"
         assert user_of(verification.verifier(settings), token)["id"] == "1"

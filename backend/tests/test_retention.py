@@ -36,7 +36,9 @@ SELECT 'user-' || n % 7, 'Trashed ' || n, n, CASE WHEN n > 0 THEN now() - 100 * 
        now() - n * interval '1 day'
 FROM generate_series(0, 60) AS n
 """
-COUNTERS = "INSERT INTO change_counters SELECT 'user-' || n, 1000, now() FROM generate_series(0, 6) AS n"
+COUNTERS = (
+    "INSERT INTO change_counters SELECT 'user-' || n, 1000, now() FROM generate_series(0, 6) AS n"
+)
 LEFT = """
 SELECT (SELECT array_agg(seq ORDER BY seq) FROM changes WHERE op = 'update'),
        (SELECT array_agg(key) FROM idempotency_keys), (SELECT array_agg(title::text) FROM tasks)
@@ -96,13 +98,18 @@ def test_many_servers_at_once_remove_each_row_once(full: str) -> None:
 
 def test_a_task_that_leaves_the_trash_in_time_is_a_change_of_the_systems(full: str) -> None:
     remove_expired(full)
-    purges = sql(full, "SELECT user_id, seq, actor_kind, actor_id, fields FROM changes WHERE op = 'purge'")
+    purges = sql(
+        full, "SELECT user_id, seq, actor_kind, actor_id, fields FROM changes WHERE op = 'purge'"
+    )
     assert len(purges) == 31
     assert {tuple(purge)[2:] for purge in purges} == {("system", "retention", "{}")}
     for user in range(7):
         numbers = sorted(purge["seq"] for purge in purges if purge["user_id"] == f"user-{user}")
         assert numbers == list(range(1001, 1001 + len(numbers)))
-        assert sql(full, f"SELECT seq FROM change_counters WHERE user_id = 'user-{user}'")[0][0] == numbers[-1]
+        assert (
+            sql(full, f"SELECT seq FROM change_counters WHERE user_id = 'user-{user}'")[0][0]
+            == numbers[-1]
+        )
 
 
 @pytest.mark.parametrize(
@@ -201,7 +208,11 @@ def test_a_task_that_is_busy_stays_for_the_next_time_and_the_others_go(
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
     """A database that nobody has used yet, and the job beside it."""
-    variables: dict[str, Any] = {"_env_file": None, "NEON_DATABASE_URL": url, "changes_kept_days": KEPT.changes_days}
+    variables: dict[str, Any] = {
+        "_env_file": None,
+        "NEON_DATABASE_URL": url,
+        "changes_kept_days": KEPT.changes_days,
+    }
     used = Database(config.Settings(**variables))
     await used.open()
     used.pool.used_at = -math.inf

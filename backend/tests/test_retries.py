@@ -43,7 +43,9 @@ def key() -> dict[str, str]:
 # --- one key, many at once ---
 
 
-async def post_at_once(clients: list[httpx.AsyncClient], url: str, title: str) -> list[httpx.Response]:
+async def post_at_once(
+    clients: list[httpx.AsyncClient], url: str, title: str
+) -> list[httpx.Response]:
     """With one key. What each client hears at last: who is told to come back does."""
     headers = key()
 
@@ -59,7 +61,11 @@ async def post_at_once(clients: list[httpx.AsyncClient], url: str, title: str) -
 
 def test_of_fifty_at_once_with_one_key_one_is_done_and_all_get_its_answer(ada: Person) -> None:
     async def rounds() -> list[list[httpx.Response]]:
-        base_url, headers, tls = ada.client.base_url, ada.client.headers, httpx.create_ssl_context(verify=False)
+        base_url, headers, tls = (
+            ada.client.base_url,
+            ada.client.headers,
+            httpx.create_ssl_context(verify=False),
+        )
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(
@@ -68,7 +74,10 @@ def test_of_fifty_at_once_with_one_key_one_is_done_and_all_get_its_answer(ada: P
                 for _ in range(AT_ONCE)  # a pool of fifty connections would take its time to choose
             ]
             async with asyncio.timeout(SECONDS):
-                return [await post_at_once(clients, ada.tasks, f"Round {number}") for number in range(ROUNDS)]
+                return [
+                    await post_at_once(clients, ada.tasks, f"Round {number}")
+                    for number in range(ROUNDS)
+                ]
 
     answered = asyncio.run(rounds())
     for answers in answered:
@@ -77,10 +86,15 @@ def test_of_fifty_at_once_with_one_key_one_is_done_and_all_get_its_answer(ada: P
             None: 1,
             "true": AT_ONCE - 1,
         }
-        told = {(answer.content, answer.headers["etag"], answer.headers["location"]) for answer in answers}
+        told = {
+            (answer.content, answer.headers["etag"], answer.headers["location"])
+            for answer in answers
+        }
         assert len(told) == 1
     found = ada.get().json()["data"]
-    assert [task["title"] for task in found] == [f"Round {number}" for number in reversed(range(ROUNDS))]
+    assert [task["title"] for task in found] == [
+        f"Round {number}" for number in reversed(range(ROUNDS))
+    ]
     assert found == [answers[0].json()["data"] for answers in reversed(answered)]
 
 
@@ -97,7 +111,9 @@ def hang_up(request: httpx.Request, when_answered: bool) -> None:
             select.select([connection], [], [], SECONDS)
 
 
-def toggle_twice(person: Person, task_id: int, headers: dict[str, str], when_answered: bool) -> httpx.Response:
+def toggle_twice(
+    person: Person, task_id: int, headers: dict[str, str], when_answered: bool
+) -> httpx.Response:
     """As who has lost the answer and sends it again."""
     path = f"{person.tasks}/{task_id}/complete"
     hang_up(person.client.build_request("PATCH", path, headers=headers), when_answered)
@@ -190,7 +206,9 @@ class Client:
                     time.sleep(PAUSE_SECONDS)
 
     def _request(self, client: httpx.Client, title: str, headers: dict[str, str]) -> httpx.Request:
-        return client.build_request("POST", self.relay.url + self.person.tasks, json={"title": title}, headers=headers)
+        return client.build_request(
+            "POST", self.relay.url + self.person.tasks, json={"title": title}, headers=headers
+        )
 
     def _is_acknowledged(self, client: httpx.Client, title: str, headers: dict[str, str]) -> bool:
         try:
@@ -207,7 +225,9 @@ class Client:
         return answer.status_code == 201
 
 
-def write_while_servers_are_killed(relay: Relay, person: Person, each: int, kills: int, keyed: bool) -> list[Client]:
+def write_while_servers_are_killed(
+    relay: Relay, person: Person, each: int, kills: int, keyed: bool
+) -> list[Client]:
     """CLIENTS of them, who write `each`; the servers are killed at equal distances in between."""
     clients = [Client(relay, person, keyed) for _ in range(CLIENTS)]
     with ThreadPoolExecutor(CLIENTS) as threads:
@@ -231,15 +251,21 @@ def stored(relay: Relay, person: Person) -> list[tuple[str, int]]:
     return [(task["title"], task["id"]) for task in answer.json()["data"]]
 
 
-def test_whatever_is_killed_what_is_sent_until_acknowledged_is_done_once(relay: Relay, ada: Person) -> None:
+def test_whatever_is_killed_what_is_sent_until_acknowledged_is_done_once(
+    relay: Relay, ada: Person
+) -> None:
     clients = write_while_servers_are_killed(relay, ada, EACH, KILLS, keyed=True)
     acknowledged = sorted(one for client in clients for one in client.acknowledged.items())
     assert len(acknowledged) == CLIENTS * EACH >= 1_000
     assert relay.killed >= KILLS
     assert sum(client.cut for client in clients) >= KILLS  # they were killed at work
-    assert sum(client.replayed for client in clients) >= CLIENTS * EACH // 8  # and many a lost answer told of a write
+    assert (
+        sum(client.replayed for client in clients) >= CLIENTS * EACH // 8
+    )  # and many a lost answer told of a write
     assert sorted(stored(relay, ada)) == acknowledged
-    [(changes,)] = sql(relay.database_url, "SELECT count(*) FROM changes WHERE user_id = $1", ada.id)
+    [(changes,)] = sql(
+        relay.database_url, "SELECT count(*) FROM changes WHERE user_id = $1", ada.id
+    )
     assert changes == len(acknowledged)
 
 
@@ -266,7 +292,9 @@ def described(answer: httpx.Response) -> str:
     return str(answer.json()["data"]["description"])
 
 
-def put_marks(person: Person, task_id: int, marks: list[str], guarded: bool, begin: threading.Barrier) -> list[Put]:
+def put_marks(
+    person: Person, task_id: int, marks: list[str], guarded: bool, begin: threading.Barrier
+) -> list[Put]:
     """Each of `marks` once, after as many attempts as it takes."""
     puts: list[Put] = []
     begin.wait()
@@ -275,7 +303,9 @@ def put_marks(person: Person, task_id: int, marks: list[str], guarded: bool, beg
             read = person.get(f"/{task_id}")
             headers = {"If-Match": read.headers["etag"]} if guarded else {}
             description = described(read) + mark
-            puts.append(Put(mark, read, person.put(task_id, {"description": description}, headers=headers)))
+            puts.append(
+                Put(mark, read, person.put(task_id, {"description": description}, headers=headers))
+            )
     return puts
 
 
@@ -306,7 +336,9 @@ def test_with_if_match_each_success_builds_on_exactly_one_version(ada: Person) -
     said = {tag(task): "begun "}
     said |= {put.answer.headers["etag"]: described(put.answer) for put in successes}
     assert len(said) == 1 + len(successes)  # each has a version of its own
-    assert len({put.read.headers["etag"] for put in successes}) == len(successes)  # and replaced one of its own
+    assert len({put.read.headers["etag"] for put in successes}) == len(
+        successes
+    )  # and replaced one of its own
     for put in successes:
         assert described(put.answer) == said[put.read.headers["etag"]] + put.mark
     for put in puts:  # whoever is shown a version, also by a 412, is shown what it is

@@ -29,8 +29,8 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 CODE = {language: code for language, code in BLOCKS if language != "sh"}
 CURL = [code for language, code in BLOCKS if language == "sh"]
 
-# Each calls what the page defines, as JSON on standard input says, and prints what came of it. Time does not pass: how
-# long it would have waited is printed, too.
+# Each calls what the page defines, as JSON on standard input says, and prints what came of it. Time
+# does not pass: how long it would have waited is printed, too.
 
 CLOCK = """
 export const waits = [];
@@ -141,18 +141,28 @@ class Network:
     def _answer(self, asked: BaseHTTPRequestHandler) -> bytes:
         headers = {name.lower(): value for name, value in asked.headers.items()}
         with self._lock:
-            self.seen.append(Request(asked.command, headers.get("idempotency-key"), headers.get("if-match")))
+            self.seen.append(
+                Request(asked.command, headers.get("idempotency-key"), headers.get("if-match"))
+            )
             does = self.does.pop(0) if self.does else "pass"
         body = asked.rfile.read(int(headers.get("content-length", 0)))
         if does == "lost":
             return b""
         if isinstance(does, int):
-            return b"HTTP/1.1 %d Busy\r\nConnection: close\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nBusy" % does
+            return (
+                b"HTTP/1.1 %d Busy\r\nConnection: close\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nBusy"
+                % does
+            )
         if callable(does):
             does()
-        reply = httpx.request(asked.command, self.server_url + asked.path, headers=headers, content=body, timeout=20)
+        reply = httpx.request(
+            asked.command, self.server_url + asked.path, headers=headers, content=body, timeout=20
+        )
         head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
-        answer = f"HTTP/1.1 {reply.status_code} Answer\r\nConnection: close\r\n{head}\r\n".encode() + reply.content
+        answer = (
+            f"HTTP/1.1 {reply.status_code} Answer\r\nConnection: close\r\n{head}\r\n".encode()
+            + reply.content
+        )
         return {"dropped": b"", "cut": answer[:-20]}.get(str(does), answer)
 
 
@@ -171,8 +181,12 @@ class Client:
             (folder / "call.py").write_text(PYTHON)
             self._command = [sys.executable, "call.py"]
 
-    def send(self, person: Person, method: str, path: str, fields: Any = None, key: str | None = None) -> Outcome:
-        return self._call(person, action="send", method=method, path=person.tasks + path, fields=fields, key=key)
+    def send(
+        self, person: Person, method: str, path: str, fields: Any = None, key: str | None = None
+    ) -> Outcome:
+        return self._call(
+            person, action="send", method=method, path=person.tasks + path, fields=fields, key=key
+        )
 
     def edit(self, person: Person, task_id: int, add: str) -> Outcome:
         """Appends `add` to the description, which is what `change` was told to do."""
@@ -181,7 +195,13 @@ class Client:
     def _call(self, person: Person, **wanted: Any) -> Outcome:
         asked = json.dumps({"base": self.network.url, "token": person.token, **wanted})
         ended = subprocess.run(
-            self._command, input=asked, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False
+            self._command,
+            input=asked,
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert ended.returncode == 0, ended.stderr
         return Outcome(**json.loads(ended.stdout))
@@ -207,7 +227,9 @@ def titles(person: Person) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", ["lost", "dropped", "cut", 429, 502, 503, 504])
-def test_whatever_happens_to_the_first_attempt_the_task_is_made_once(client: Client, ada: Person, fault: Any) -> None:
+def test_whatever_happens_to_the_first_attempt_the_task_is_made_once(
+    client: Client, ada: Person, fault: Any
+) -> None:
     client.network.does = [fault]
     outcome = client.send(ada, "POST", "", {"title": "Buy milk"})
     assert outcome.status == 201
@@ -244,7 +266,11 @@ def test_a_toggle_whose_answer_was_lost_flips_the_task_once(client: Client, ada:
 
 @pytest.mark.parametrize(
     ("method", "path", "fields", "status"),
-    [("POST", "", {"title": ""}, 400), ("PUT", "/1", {"title": "Buy oat milk"}, 404), ("POST", "x", {}, 404)],
+    [
+        ("POST", "", {"title": ""}, 400),
+        ("PUT", "/1", {"title": "Buy oat milk"}, 404),
+        ("POST", "x", {}, 404),
+    ],
 )
 def test_a_refusal_is_not_sent_again(
     client: Client, ada: Person, method: str, path: str, fields: Any, status: int
@@ -262,7 +288,9 @@ def test_a_key_used_for_another_request_is_not_sent_again(client: Client, ada: P
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 409, 422, 500])
-def test_a_status_that_will_not_pass_comes_back_at_once(client: Client, ada: Person, status: int) -> None:
+def test_a_status_that_will_not_pass_comes_back_at_once(
+    client: Client, ada: Person, status: int
+) -> None:
     """409 without IDEMPOTENCY_IN_PROGRESS among them. The body may be anything: it is a gateway's."""
     client.network.does = [status] * 2
     outcome = client.send(ada, "POST", "", {"title": "Buy milk"})
@@ -270,7 +298,9 @@ def test_a_status_that_will_not_pass_comes_back_at_once(client: Client, ada: Per
     assert len(client.network.seen) == 1
 
 
-def test_a_first_attempt_that_still_runs_is_waited_for(client: Client, ada: Person, database_url: str) -> None:
+def test_a_first_attempt_that_still_runs_is_waited_for(
+    client: Client, ada: Person, database_url: str
+) -> None:
     """The key is taken when the request has arrived, so that a slow start of the client does not use up the time."""
     key = str(uuid4())
     lock = idempotency._lock(ada.id, key)
@@ -288,7 +318,9 @@ def test_a_first_attempt_that_still_runs_is_waited_for(client: Client, ada: Pers
     assert 1 <= outcome.waits[0] <= 2  # Retry-After: 1, and up to a second
 
 
-def test_it_waits_as_long_as_it_is_asked_to_and_a_random_time_that_grows(client: Client, ada: Person) -> None:
+def test_it_waits_as_long_as_it_is_asked_to_and_a_random_time_that_grows(
+    client: Client, ada: Person
+) -> None:
     client.network.does = [503, 429, "lost", 503, "dropped"]
     outcome = client.send(ada, "POST", "", {"title": "Buy milk"})
     assert outcome.status == 201
@@ -320,18 +352,30 @@ def test_an_edit_that_meets_another_writer_loses_neither(client: Client, ada: Pe
     assert outcome.body["data"]["description"] == "milk, bread, eggs"
     assert outcome.body["data"]["completed"] is True
     versions = [task["version"], task["version"] + 1]
-    assert [request.if_match for request in client.network.seen] == [None, *(f'"{version}"' for version in versions)]
+    assert [request.if_match for request in client.network.seen] == [
+        None,
+        *(f'"{version}"' for version in versions),
+    ]
 
 
 def test_edits_at_once_are_all_there(client: Client, ada: Person) -> None:
     task = ada.has("Shopping", "")
     with ThreadPoolExecutor(4) as threads:
-        outcomes = list(threads.map(lambda number: client.edit(ada, task["id"], f"{number} "), range(4)))
+        outcomes = list(
+            threads.map(lambda number: client.edit(ada, task["id"], f"{number} "), range(4))
+        )
     assert [outcome.status for outcome in outcomes] == [200] * 4
-    assert sorted(ada.get(f"/{task['id']}").json()["data"]["description"].split()) == ["0", "1", "2", "3"]
+    assert sorted(ada.get(f"/{task['id']}").json()["data"]["description"].split()) == [
+        "0",
+        "1",
+        "2",
+        "3",
+    ]
 
 
-def test_an_edit_whose_answer_was_lost_does_not_take_itself_for_another_writer(client: Client, ada: Person) -> None:
+def test_an_edit_whose_answer_was_lost_does_not_take_itself_for_another_writer(
+    client: Client, ada: Person
+) -> None:
     task = ada.has("Shopping", "milk")
     client.network.does = ["pass", "dropped"]
     outcome = client.edit(ada, task["id"], ", eggs")
@@ -378,16 +422,28 @@ def test_a_tag_changed_by_a_gateway_never_matches(ada: Person, tag: str) -> None
 
 
 def shell(command: str, folder: Path, person: Person, network: Network) -> str:
-    variables = {"API": network.url, "USER_ID": person.id, "TOKEN": person.token, "PATH": "/usr/bin:/bin"}
+    variables = {
+        "API": network.url,
+        "USER_ID": person.id,
+        "TOKEN": person.token,
+        "PATH": "/usr/bin:/bin",
+    }
     ended = subprocess.run(
-        ["sh", "-c", command], cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=False
+        ["sh", "-c", command],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
 
 needs_curl = pytest.mark.skipif(
-    not (shutil.which("curl") and shutil.which("openssl")), reason="the page's examples need curl and openssl"
+    not (shutil.which("curl") and shutil.which("openssl")),
+    reason="the page's examples need curl and openssl",
 )
 
 
@@ -402,7 +458,9 @@ def test_curl_sends_again_with_the_same_key(tmp_path: Path, ada: Person, network
 
 
 @needs_curl
-def test_curl_gets_the_list_only_where_there_is_news(tmp_path: Path, ada: Person, network: Network) -> None:
+def test_curl_gets_the_list_only_where_there_is_news(
+    tmp_path: Path, ada: Person, network: Network
+) -> None:
     ada.has("Buy milk")
     assert shell(CURL[1], tmp_path, ada, network).split() == ["200"]
     listed = (tmp_path / "tasks.json").read_text()

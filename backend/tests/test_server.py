@@ -39,7 +39,12 @@ seen: list[str] = []  # of /seen/…
 TWO = (b"content-length", b"2")
 PLAIN = {  # what an application that is none of ours might answer, and how that ends; None: with nothing said
     "/no-length": (200, [], b"ok", b"transfer-encoding: chunked\r\n"),
-    "/chunked": (200, [(b"transfer-encoding", b"chunked")], b"ok", b"transfer-encoding: chunked\r\n"),
+    "/chunked": (
+        200,
+        [(b"transfer-encoding", b"chunked")],
+        b"ok",
+        b"transfer-encoding: chunked\r\n",
+    ),
     "/close": (200, [TWO, (b"connection", b"close")], b"ok", b"connection: close\r\n"),
     "/299": (299, [TWO], b"ok", b"HTTP/1.1 299 \r\n"),
     "/no-content": (204, [], b"", b"HTTP/1.1 204 No Content\r\n"),
@@ -67,17 +72,23 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": said})
         return
     if path == "/refuse":
-        await answers.refusal(PayloadTooLarge(bodies.LIMIT_BYTES), Call(scope))(scope, receive, send)
+        await answers.refusal(PayloadTooLarge(bodies.LIMIT_BYTES), Call(scope))(
+            scope, receive, send
+        )
         return
     if path in ("/slow", "/never"):
         await asyncio.sleep(2 * CLIENT_SECONDS if path == "/slow" else 60)
     body = b"" if scope["method"] == "GET" else await bodies.read(receive)
     names = [name.decode() for name, _ in scope["headers"]]
-    reply = answers.answer({"method": scope["method"], "path": path, "body": body.decode(), "headers": names}, "echo")
+    reply = answers.answer(
+        {"method": scope["method"], "path": path, "body": body.decode(), "headers": names}, "echo"
+    )
     if path == "/large":
         reply = answers.Answer(200, b"x" * 2**25)
     if path == "/open":
-        await answers.Stream(one_event(), b"text/event-stream", Call(scope).stopping)(scope, receive, send)
+        await answers.Stream(one_event(), b"text/event-stream", Call(scope).stopping)(
+            scope, receive, send
+        )
         return
     if path == "/streamed":
         await answers.Streamed(endless(), [])(scope, receive, send)
@@ -153,7 +164,10 @@ class Served:
 
 @pytest.fixture(
     scope="module",
-    params=["asyncio", pytest.param("uvloop", marks=pytest.mark.skipif(os.name == "nt", reason="no uvloop"))],
+    params=[
+        "asyncio",
+        pytest.param("uvloop", marks=pytest.mark.skipif(os.name == "nt", reason="no uvloop")),
+    ],
 )
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     running = Served(request.param)
@@ -267,7 +281,9 @@ NOT_HTTP |= NO_TARGET
 
 
 @pytest.mark.parametrize("case", NOT_HTTP)
-def test_a_request_that_is_not_plain_http_gets_the_contracts_400_and_a_close(served: Served, case: str) -> None:
+def test_a_request_that_is_not_plain_http_gets_the_contracts_400_and_a_close(
+    served: Served, case: str
+) -> None:
     status, headers, body = parse(served.ask(NOT_HTTP[case]))
     failure = json.loads(body)
     assert (status, failure["code"]) == (400, "VALIDATION_ERROR")
@@ -315,7 +331,9 @@ ENDLESS = {  # bytes that say nothing, of which there may be any number
     "spaces before a trailer": CHUNKED + b"0\r\nX:" + b" " * MEBIBYTE,
     "a trailer without an end": CHUNKED + b"0\r\nX: " + b"y" * MEBIBYTE,
     "trailers": CHUNKED + b"0\r\n" + b"x:\r\n" * (MEBIBYTE // 4),
-    "an extension of a body that nobody reads": CHUNKED.replace(b"/echo", b"/slow") + b"1;x=" + b"y" * MEBIBYTE,
+    "an extension of a body that nobody reads": CHUNKED.replace(b"/echo", b"/slow")
+    + b"1;x="
+    + b"y" * MEBIBYTE,
     "empty lines": b"\r\n" * (MEBIBYTE // 2),
     "empty lines after an answer": GET + b"\r\n" + b"\r\n" * (MEBIBYTE // 2),
 }
@@ -326,7 +344,10 @@ def test_bytes_that_say_nothing_are_not_read_without_end(served: Served, case: s
     began = time.monotonic()
     answer = served.ask(ENDLESS[case])
     status, headers, body = parse(answer[answer.rindex(b"HTTP/1.1 ") :])
-    assert (status, json.loads(body)["code"]) in [(400, "VALIDATION_ERROR"), (431, "HEADERS_TOO_LARGE")]
+    assert (status, json.loads(body)["code"]) in [
+        (400, "VALIDATION_ERROR"),
+        (431, "HEADERS_TOO_LARGE"),
+    ]
     assert headers["connection"] == "close"
     assert time.monotonic() - began < CLIENT_SECONDS
 
@@ -362,7 +383,9 @@ def test_a_head_at_the_limits_is_answered(served: Served, sent: bytes) -> None:
         assert one(line)[0] == 200
 
 
-def test_a_long_body_and_the_next_head_in_one_piece_are_not_mistaken_for_a_long_head(served: Served) -> None:
+def test_a_long_body_and_the_next_head_in_one_piece_are_not_mistaken_for_a_long_head(
+    served: Served,
+) -> None:
     with served.connect() as line:
         line.sendall(POST + b"Content-Length: 60000\r\n\r\n" + b"a" * 60_000 + GET + b"X: ")
         assert one(line)[0] == 200
@@ -374,15 +397,26 @@ def test_every_sentence_of_the_server_is_said_by_some_refusal(served_as_shipped:
     """The others are dead text."""
     sources = [ast.parse(file.read_text()) for file in Path(protocol.__file__).parent.glob("*.py")]
     calls = [node for source in sources for node in ast.walk(source) if isinstance(node, ast.Call)]
-    sentences = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "BadRequest"]
-    ends = {ast.literal_eval(text.values[-1] if isinstance(text, ast.JoinedStr) else text) for text in sentences}
+    sentences = [
+        call.args[0]
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "BadRequest"
+    ]
+    ends = {
+        ast.literal_eval(text.values[-1] if isinstance(text, ast.JoinedStr) else text)
+        for text in sentences
+    }
     assert len(ends) > 5
     said = b"".join(served_as_shipped.ask(sent) for sent in (*NOT_HTTP.values(), *ENDLESS.values()))
     assert {end for end in ends if end.encode() not in said} == set()
 
 
 def test_a_refusal_of_a_readable_head_carries_cors_and_may_be_problem_json(served: Served) -> None:
-    sent = b"GET / HTTP/1.1\r\nOrigin: " + ORIGIN + b"\r\nAccept: application/problem+json\r\nHost: a b\r\n\r\n"
+    sent = (
+        b"GET / HTTP/1.1\r\nOrigin: "
+        + ORIGIN
+        + b"\r\nAccept: application/problem+json\r\nHost: a b\r\n\r\n"
+    )
     _, headers, body = parse(served.ask(sent))
     assert headers["access-control-allow-origin"] == ORIGIN.decode()
     assert headers["content-type"] == "application/problem+json"
@@ -390,12 +424,18 @@ def test_a_refusal_of_a_readable_head_carries_cors_and_may_be_problem_json(serve
 
 
 def test_a_preflight_with_a_bad_host_is_refused_too(served: Served) -> None:
-    sent = b"OPTIONS / HTTP/1.1\r\nOrigin: " + ORIGIN + b"\r\nAccess-Control-Request-Method: PUT\r\nHost: a b\r\n\r\n"
+    sent = (
+        b"OPTIONS / HTTP/1.1\r\nOrigin: "
+        + ORIGIN
+        + b"\r\nAccess-Control-Request-Method: PUT\r\nHost: a b\r\n\r\n"
+    )
     assert parse(served.ask(sent))[0] == 400
 
 
 def test_a_refusal_comes_after_the_answers_before_it(served: Served) -> None:
-    received = served.ask(GET + b"\r\n" + POST + b"Content-Length: 2\r\n\r\nhi" + b"nonsense\r\n\r\n")
+    received = served.ask(
+        GET + b"\r\n" + POST + b"Content-Length: 2\r\n\r\nhi" + b"nonsense\r\n\r\n"
+    )
     assert [found["body"] for found in echoes(received)] == ["", "hi"]
     assert parse(received[received.rindex(b"HTTP/1.1 ") :])[0] == 400
 
@@ -407,7 +447,9 @@ def test_a_refusal_comes_after_the_answers_before_it(served: Served) -> None:
 def test_any_answer_is_framed_once_or_not_at_all(served: Served, path: str) -> None:
     """The answer to the next request shows whether it was."""
     _, _, said, line = PLAIN[path]
-    received = served.ask(GET.replace(b"/echo", path.encode()) + b"\r\n" + GET + b"Connection: close\r\n\r\n")
+    received = served.ask(
+        GET.replace(b"/echo", path.encode()) + b"\r\n" + GET + b"Connection: close\r\n\r\n"
+    )
     if line is None:
         assert received == b""
     else:
@@ -446,7 +488,9 @@ def test_options_of_the_whole_server_is_405_as_everywhere(served: Served) -> Non
             assert headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE"
 
 
-@pytest.mark.parametrize("host", [b"a", b"a.example:8000", b"[::1]:80", b"127.0.0.1", b"xn--bcher-kva.example"])
+@pytest.mark.parametrize(
+    "host", [b"a", b"a.example:8000", b"[::1]:80", b"127.0.0.1", b"xn--bcher-kva.example"]
+)
 def test_a_good_host_is_answered(served: Served, host: bytes) -> None:
     with served.connect() as line:
         line.sendall(b"GET /echo HTTP/1.1\r\nHost: %s\r\n\r\n" % host)
@@ -459,7 +503,9 @@ def test_http_1_0_needs_no_host(served: Served) -> None:
 
 def test_a_method_that_nobody_knows_is_the_applications_to_refuse(served: Served) -> None:
     with served.connect() as line:
-        line.sendall(b"BREW /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\npot" + GET + b"\r\n")
+        line.sendall(
+            b"BREW /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\npot" + GET + b"\r\n"
+        )
         assert one(line)[2]["data"]["method"] == "BREW"
         assert one(line)[2]["data"]["method"] == "GET"
 
@@ -477,13 +523,16 @@ def test_a_trailer_is_never_taken_for_a_header(served: Served) -> None:
 
 @pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
 @pytest.mark.parametrize(
-    "framing", [b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"]
+    "framing",
+    [b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"],
 )
 def test_an_upgrade_is_ignored_and_its_body_is_no_second_request(
     served: Served, upgrade: bytes, framing: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served.connect() as line:
-        line.sendall(POST + b"Connection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n" + framing + GET + b"\r\n")
+        line.sendall(
+            POST + b"Connection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n" + framing + GET + b"\r\n"
+        )
         assert one(line)[2]["data"]["body"] == "hi"
         assert one(line)[2]["data"]["method"] == "GET"
     assert not caplog.records
@@ -492,7 +541,9 @@ def test_an_upgrade_is_ignored_and_its_body_is_no_second_request(
 def test_pipelined_requests_are_answered_in_order_up_to_a_limit(served: Served) -> None:
     sent = b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(1000))
     received = served.ask(sent)
-    assert [int(answer["path"][1:]) for answer in echoes(received)] == list(range(protocol.PIPELINED_MAX + 1))
+    assert [int(answer["path"][1:]) for answer in echoes(received)] == list(
+        range(protocol.PIPELINED_MAX + 1)
+    )
     assert parse(received[received.rindex(b"HTTP/1.1 ") :])[1]["connection"] == "close"
 
 
@@ -527,7 +578,10 @@ SLOW = {
     "stalls in its body": (POST + b"Content-Length: 9999\r\n\r\nab", b""),
     "dribbles its body": (POST + b"Content-Length: 9999\r\n\r\n", b"a"),
     "dribbles chunks": (CHUNKED, b"1\r\na\r\n"),
-    "dribbles after an early answer": (b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n", b"a"),
+    "dribbles after an early answer": (
+        b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n",
+        b"a",
+    ),
     "dribbles a large body after an early answer": (
         b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n",
         b"a",
@@ -604,7 +658,9 @@ def test_a_connection_may_rest_between_requests(served_as_shipped: Served) -> No
         line.close()
 
 
-def test_a_resting_connection_ends_when_its_time_is_up_and_others_before(served_as_shipped: Served) -> None:
+def test_a_resting_connection_ends_when_its_time_is_up_and_others_before(
+    served_as_shipped: Served,
+) -> None:
     with (
         served_as_shipped.connect() as resting,
         served_as_shipped.connect() as new,
@@ -617,8 +673,14 @@ def test_a_resting_connection_ends_when_its_time_is_up_and_others_before(served_
         assert rest(head) == rest(new) == b""
         assert time.monotonic() - began < KEEP_ALIVE_SECONDS - 0.1
         assert rest(resting) == b""
-        assert KEEP_ALIVE_SECONDS - 0.1 < time.monotonic() - began < KEEP_ALIVE_SECONDS + CLIENT_SECONDS
-        for _ in range(2):  # what crosses the end on its way is not answered with a reset, which would be an error here
+        assert (
+            KEEP_ALIVE_SECONDS - 0.1
+            < time.monotonic() - began
+            < KEEP_ALIVE_SECONDS + CLIENT_SECONDS
+        )
+        for _ in range(
+            2
+        ):  # what crosses the end on its way is not answered with a reset, which would be an error here
             resting.sendall(GET.replace(b"/echo", b"/seen/late") + b"\r\n")
             time.sleep(0.05)
     assert seen == []
@@ -633,7 +695,12 @@ def test_a_resting_connection_keeps_nothing_of_its_last_request(served_as_shippe
         other.sendall(GET + b"X: " + b"x" * 30_000 + b"\r\n\r\n")
         assert one(other)[0] == 200
         connections = [vars(connection) for connection in served_as_shipped.connections()]
-    parts = [vars(part) for connection in connections for part in connection.values() if hasattr(part, "more_body")]
+    parts = [
+        vars(part)
+        for connection in connections
+        for part in connection.values()
+        if hasattr(part, "more_body")
+    ]
     assert len(connections) == 2
     assert "x" * 100 not in repr([connections, parts])
 
@@ -685,7 +752,9 @@ def test_a_client_that_waits_for_a_slow_answer_is_not_cut_off(served_as_shipped:
         assert one(line)[2]["data"]["body"] == "hi"
 
 
-def test_a_client_that_does_not_read_is_cut_off_and_a_slow_reader_is_not(served_as_shipped: Served) -> None:
+def test_a_client_that_does_not_read_is_cut_off_and_a_slow_reader_is_not(
+    served_as_shipped: Served,
+) -> None:
     with served_as_shipped.connect() as idle, served_as_shipped.connect() as slow:
         for line in (idle, slow):
             line.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -703,7 +772,9 @@ def test_the_same_goes_for_an_answer_without_an_end(served_as_shipped: Served) -
     """The slow reader takes a little less than a chunk at a time, so that after each more waits for it than before."""
     with served_as_shipped.connect() as idle, served_as_shipped.connect() as slow:
         for line in (idle, slow):
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)  # else the network takes ever more
+            line.setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16
+            )  # else the network takes ever more
             line.sendall(b"GET /streamed HTTP/1.1\r\nHost: a\r\n\r\n")
         for _ in range(6):
             time.sleep(CLIENT_SECONDS)
@@ -718,13 +789,17 @@ def test_the_same_goes_for_an_answer_without_an_end(served_as_shipped: Served) -
             assert taken < 2**25, "not cut off"
 
 
-def test_a_large_body_after_an_early_answer_is_not_kept_and_does_not_destroy_the_answer(served: Served) -> None:
+def test_a_large_body_after_an_early_answer_is_not_kept_and_does_not_destroy_the_answer(
+    served: Served,
+) -> None:
     size = 2**24
     with served.connect() as line:
         line.sendall(b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
         for _ in range(size // 2**20):
             line.sendall(bytes(2**20))
-        kept = [len(connection.cycle.body) for connection in served.connections() if connection.cycle]
+        kept = [
+            len(connection.cycle.body) for connection in served.connections() if connection.cycle
+        ]
         assert kept
         assert max(kept) <= 2**18  # one read, from before the answer
         status, headers, _ = parse(rest(line))
@@ -847,7 +922,11 @@ def test_a_stream_ends_at_once_when_its_client_leaves_or_the_server_stops(loop: 
 
 
 def test_a_stop_finishes_what_was_asked_and_takes_nothing_new(process: Process) -> None:
-    with process.ask(0.6) as line, socket.create_connection(process.address, timeout=2) as new, process.ask(0) as idle:
+    with (
+        process.ask(0.6) as line,
+        socket.create_connection(process.address, timeout=2) as new,
+        process.ask(0) as idle,
+    ):
         assert idle.recv(4096).endswith(b"ok")
         began = time.monotonic()
         process.process.send_signal(signal.SIGTERM)
@@ -856,7 +935,9 @@ def test_a_stop_finishes_what_was_asked_and_takes_nothing_new(process: Process) 
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(process.address)
         status, _, body = parse(rest(line))
-        printed, _ = process.process.communicate(timeout=6)  # although the client keeps its end open
+        printed, _ = process.process.communicate(
+            timeout=6
+        )  # although the client keeps its end open
     assert (status, body) == (200, b"ok")
     assert printed == "shutdown\n"
     assert process.process.returncode == 0

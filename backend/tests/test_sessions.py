@@ -45,7 +45,8 @@ HELD = {
     "jit": "off",
     "app.user_id": "",
 }
-# An operator's defaults, or what another client of a session pooler has left. Each would change something for us.
+# An operator's defaults, or what another client of a session pooler has left. Each would change
+# something for us.
 OVERRIDES = {
     "row_security": "off",
     "statement_timeout": "5s",
@@ -77,7 +78,8 @@ def value_of(name: str) -> str:
     return OVERRIDES[name] if name == "search_path" else f"'{OVERRIDES[name]}'"
 
 
-# A copy of the tables where `evil` and temporary tables come first: who reads there reads what somebody else has put.
+# A copy of the tables where `evil` and temporary tables come first: who reads there reads what
+# somebody else has put.
 EVIL = """
 CREATE SCHEMA evil;
 GRANT USAGE ON SCHEMA evil TO PUBLIC;
@@ -102,7 +104,12 @@ def url(cluster: embedded.Server) -> Iterator[str]:
     asyncio.run(migrate.upgrade(dsn.parse(own)))
     sql(own, "DO $$ BEGIN " + EVIL + " END $$")
     sql(own, "CREATE ROLE sessions_other")
-    asyncio.run(opened(own, lambda database: tasks.create(OwnerDatabase(database.pool, "bob"), {"title": "His"})))
+    asyncio.run(
+        opened(
+            own,
+            lambda database: tasks.create(OwnerDatabase(database.pool, "bob"), {"title": "His"}),
+        )
+    )
     yield own
     sql(cluster.url, f"DROP DATABASE {NAME} WITH (FORCE)")
     sql(cluster.url, "DROP ROLE sessions_other")
@@ -142,7 +149,9 @@ async def held(pool: Pool) -> dict[str, str]:
     """What holds where a request's statement runs."""
     names = ", ".join(f"current_setting('{name}', true)" for name in HELD)
     row = (await pool.read(f"SELECT {names}"))[0]
-    return {name: value for name, value in zip(HELD, row.values(), strict=True) if value is not None}
+    return {
+        name: value for name, value in zip(HELD, row.values(), strict=True) if value is not None
+    }
 
 
 async def seen_by_ada(pool: Pool) -> list[Any]:
@@ -168,7 +177,10 @@ async def a_day_of(database: Database) -> dict[str, Any]:
 
 def known(url: str) -> set[str]:
     """The settings of this PostgreSQL's version; of ours, only the one that stands."""
-    return {row["name"] for row in sql(url, "SELECT name FROM pg_settings")} | {"role", "app.user_id"}
+    return {row["name"] for row in sql(url, "SELECT name FROM pg_settings")} | {
+        "role",
+        "app.user_id",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -191,20 +203,35 @@ def nobody_before(url: str) -> None:
 # --- start-up parameters that do not arrive ---
 
 
-@pytest.mark.parametrize("has_own_pid", [False, True], ids=["the server's process id", "a process id of its own"])
+@pytest.mark.parametrize(
+    "has_own_pid", [False, True], ids=["the server's process id", "a process id of its own"]
+)
 def test_a_pooler_that_drops_startup_parameters_changes_nothing(
-    has_own_pid: bool, proxy: pooler.Proxy, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    has_own_pid: bool,
+    proxy: pooler.Proxy,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The login is a superuser: as itself it would see Bob's task, without any time-out."""
     monkeypatch.setattr(proxy, "has_own_pid", has_own_pid)
     assert asyncio.run(opened(proxy.url, a_day_of)) == undisturbed
 
 
-@pytest.mark.parametrize("dropped", ["role", "statement_timeout", "lock_timeout", "jit", "client_encoding"])
+@pytest.mark.parametrize(
+    "dropped", ["role", "statement_timeout", "lock_timeout", "jit", "client_encoding"]
+)
 def test_a_single_parameter_that_is_dropped_changes_nothing(
     dropped: str, proxy: pooler.Proxy, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent = ("user", "database", "application_name", "client_encoding", "role", "jit", *list(HELD)[2:5])
+    sent = (
+        "user",
+        "database",
+        "application_name",
+        "client_encoding",
+        "role",
+        "jit",
+        *list(HELD)[2:5],
+    )
     monkeypatch.setattr(proxy, "passed_on", tuple(name for name in sent if name != dropped))
     assert asyncio.run(opened(proxy.url, a_day_of)) == undisturbed
 
@@ -230,7 +257,11 @@ PARAMETERS = "role,jit,statement_timeout,lock_timeout,idle_in_transaction_sessio
 @pytest.mark.parametrize("dropped", ["", PARAMETERS], ids=["refuses them", "drops them"])
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_pgbouncer_that_nobody_told_us_of_changes_nothing(
-    mode: str, dropped: str, url: str, undisturbed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    mode: str,
+    dropped: str,
+    url: str,
+    undisturbed: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     if pgbouncer.program() is None:
         pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
@@ -241,7 +272,9 @@ def test_pgbouncer_that_nobody_told_us_of_changes_nothing(
         return [*days, await a_day(database.pool)]
 
     folder = tmp_path_factory.mktemp("pgbouncer")
-    with pgbouncer.running(folder, dsn.parse(url).host, {"postgres": "password"}, mode, dropped) as port:
+    with pgbouncer.running(
+        folder, dsn.parse(url).host, {"postgres": "password"}, mode, dropped
+    ) as port:
         address = f"postgresql://postgres:password@127.0.0.1:{port}/{NAME}?sslmode=disable"
         assert asyncio.run(opened(address, many)) == [*[[]] * 10, undisturbed]
 
@@ -266,7 +299,11 @@ def set_by_the_operator(cluster: embedded.Server) -> Iterator[Callable[[str, str
 @pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooled"])
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_a_default_of_the_operator_changes_nothing(
-    name: str, pooled: bool, url: str, undisturbed: dict[str, Any], set_by_the_operator: Callable[[str, str], None]
+    name: str,
+    pooled: bool,
+    url: str,
+    undisturbed: dict[str, Any],
+    set_by_the_operator: Callable[[str, str], None],
 ) -> None:
     if (name, pooled) == ("idle_session_timeout", True):
         pytest.skip("how long a pooler's session may be idle is the pooler's")
@@ -277,7 +314,9 @@ def test_a_default_of_the_operator_changes_nothing(
 
 
 def test_the_operators_defaults_all_at_once_disturb_no_request(
-    url: str, set_by_the_operator: Callable[[str, str], None], tmp_path_factory: pytest.TempPathFactory
+    url: str,
+    set_by_the_operator: Callable[[str, str], None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     for name in OVERRIDES.keys() & known(url):
         set_by_the_operator(name, value_of(name))
@@ -298,7 +337,11 @@ def test_the_operators_defaults_all_at_once_disturb_no_request(
 
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_what_somebody_left_in_a_session_changes_nothing(
-    name: str, proxy: pooler.Proxy, url: str, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    proxy: pooler.Proxy,
+    url: str,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if name not in known(url):
         pytest.skip("this PostgreSQL does not know it")
@@ -306,7 +349,9 @@ def test_what_somebody_left_in_a_session_changes_nothing(
     assert asyncio.run(served(proxy.url)) == undisturbed
 
 
-@pytest.mark.parametrize("has_own_pid", [False, True], ids=["the server's process id", "a process id of its own"])
+@pytest.mark.parametrize(
+    "has_own_pid", [False, True], ids=["the server's process id", "a process id of its own"]
+)
 @pytest.mark.parametrize("left", LEFT_BEHIND)
 def test_no_table_statement_lock_or_login_of_somebody_else_is_ours(
     left: str,
@@ -324,20 +369,33 @@ def test_no_table_statement_lock_or_login_of_somebody_else_is_ours(
 
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
 NOT_RESTRICTED = {
-    "a role that bypasses": (f"ALTER ROLE {migrate.ROLE} BYPASSRLS", f"ALTER ROLE {migrate.ROLE} NOBYPASSRLS"),
-    "a role with all power": (f"ALTER ROLE {migrate.ROLE} SUPERUSER", f"ALTER ROLE {migrate.ROLE} NOSUPERUSER"),
+    "a role that bypasses": (
+        f"ALTER ROLE {migrate.ROLE} BYPASSRLS",
+        f"ALTER ROLE {migrate.ROLE} NOBYPASSRLS",
+    ),
+    "a role with all power": (
+        f"ALTER ROLE {migrate.ROLE} SUPERUSER",
+        f"ALTER ROLE {migrate.ROLE} NOSUPERUSER",
+    ),
     "a table without row security": (
         "ALTER TABLE tasks DISABLE ROW LEVEL SECURITY",
         "ALTER TABLE tasks ENABLE ROW LEVEL SECURITY",
     ),
-    "a table that is elsewhere": ("ALTER TABLE changes SET SCHEMA evil", "ALTER TABLE evil.changes SET SCHEMA public"),
+    "a table that is elsewhere": (
+        "ALTER TABLE changes SET SCHEMA evil",
+        "ALTER TABLE evil.changes SET SCHEMA public",
+    ),
 }
 
 
 @pytest.mark.parametrize("pooled", ["false", "true"], ids=["direct", "pooled"])
 @pytest.mark.parametrize("broken", NOT_RESTRICTED)
 def test_a_session_that_is_not_restricted_serves_nobody(
-    broken: str, pooled: str, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    broken: str,
+    pooled: str,
+    url: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     breaks, mends = NOT_RESTRICTED[broken]
     monkeypatch.setattr("postgres.outages._warnings", logs.OnceAMinute())
@@ -355,7 +413,10 @@ def test_a_session_that_is_not_restricted_serves_nobody(
             assert await seen_by_ada(database.pool) == []
 
     refused, checks = asyncio.run(opened(url, break_it, DATABASE_POOLED=pooled))
-    assert refused == "The database is not set up as it must be, so it is not used; the server's log says why"
+    assert (
+        refused
+        == "The database is not set up as it must be, so it is not used; the server's log says why"
+    )
     assert not checks["database"].ok
     assert "row_security" not in checks
     assert "row-level security" in caplog.text or "may bypass" in caplog.text

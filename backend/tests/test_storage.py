@@ -62,7 +62,10 @@ class Desk(NamedTuple):
 
     def rows_of(self, *owners: str) -> list[Any]:
         """All that is stored of these people."""
-        queries = [f"SELECT t::text FROM {table} AS t WHERE user_id = ANY ($1)" for table in migrate.ISOLATED]
+        queries = [
+            f"SELECT t::text FROM {table} AS t WHERE user_id = ANY ($1)"
+            for table in migrate.ISOLATED
+        ]
         return self.ask(self.superuser.fetch(f"{' UNION ALL '.join(queries)} ORDER BY 1", owners))
 
 
@@ -97,8 +100,12 @@ def bob() -> str:
     return f"bob-{uuid4().hex}"
 
 
-def has(desk: Desk, owner: str, title: str = "Old", description: str | None = "Text") -> dict[str, Any]:
-    made = desk.one(owner, storage.create(TASK, {"title": title, "description": description})).object
+def has(
+    desk: Desk, owner: str, title: str = "Old", description: str | None = "Text"
+) -> dict[str, Any]:
+    made = desk.one(
+        owner, storage.create(TASK, {"title": title, "description": description})
+    ).object
     assert made
     return made
 
@@ -114,15 +121,27 @@ def has_in_trash(desk: Desk, owner: str) -> dict[str, Any]:
 Make = Callable[[int, storage.Versions], Edit]
 OPERATIONS: dict[str, Make] = {
     "update": lambda id, versions: storage.update(TASK, id, {"title": "New"}, versions),
-    "update to what it is": lambda id, versions: storage.update(TASK, id, {"title": "Old"}, versions),
+    "update to what it is": lambda id, versions: storage.update(
+        TASK, id, {"title": "Old"}, versions
+    ),
     "update nothing": lambda id, versions: storage.update(TASK, id, {}, versions),
-    "update what differs": lambda id, versions: storage.update(TASK, id, {"title": "New"}, versions, skips_same=True),
-    "update what does not": lambda id, versions: storage.update(TASK, id, {"title": "Old"}, versions, skips_same=True),
-    "update wherever": lambda id, versions: storage.update(TASK, id, {"title": "New"}, versions, in_trash=None),
-    "update in the trash": lambda id, versions: storage.update(TASK, id, {"title": "New"}, versions, in_trash=True),
+    "update what differs": lambda id, versions: storage.update(
+        TASK, id, {"title": "New"}, versions, skips_same=True
+    ),
+    "update what does not": lambda id, versions: storage.update(
+        TASK, id, {"title": "Old"}, versions, skips_same=True
+    ),
+    "update wherever": lambda id, versions: storage.update(
+        TASK, id, {"title": "New"}, versions, in_trash=None
+    ),
+    "update in the trash": lambda id, versions: storage.update(
+        TASK, id, {"title": "New"}, versions, in_trash=True
+    ),
     "toggle": lambda id, versions: storage.toggle(TASK, id, versions),
     "delete": lambda id, versions: storage.delete(TASK, id, versions),
-    "delete if it is not yet": lambda id, versions: storage.delete(TASK, id, versions, skips_same=True),
+    "delete if it is not yet": lambda id, versions: storage.delete(
+        TASK, id, versions, skips_same=True
+    ),
     "restore": lambda id, versions: storage.restore(TASK, id, versions),
     "purge": lambda id, versions: storage.purge(TASK, id, versions),
 }
@@ -140,14 +159,18 @@ OUTCOMES = {  # of a living one, and of one in the trash
     "restore": ("absent", "done"),
     "purge": ("absent", "done"),
 }
-LOGGED = {"toggle": "update", "delete if it is not yet": "delete"} | {op: op for op in ("delete", "restore", "purge")}
+LOGGED = {"toggle": "update", "delete if it is not yet": "delete"} | {
+    op: op for op in ("delete", "restore", "purge")
+}
 
 
 def right(task: dict[str, Any]) -> storage.Versions:
     return [[99, None], [task["version"], storage.microseconds(task["updated_at"])]]
 
 
-VERSIONS: dict[str, tuple[Callable[[dict[str, Any]], storage.Versions], bool]] = {  # and whether they hold
+VERSIONS: dict[
+    str, tuple[Callable[[dict[str, Any]], storage.Versions], bool]
+] = {  # and whether they hold
     "whatever it is": (lambda task: None, True),
     "at its version": (lambda task: [[task["version"], None]], True),
     "at its version of that time": (right, True),
@@ -167,7 +190,9 @@ VERSIONS: dict[str, tuple[Callable[[dict[str, Any]], storage.Versions], bool]] =
 @pytest.mark.parametrize("versions", VERSIONS)
 @pytest.mark.parametrize("place", [0, 1], ids=["living", "in the trash"])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_edit_is_done_or_says_why_not(operation: str, place: int, versions: str, desk: Desk, ada: str) -> None:
+def test_an_edit_is_done_or_says_why_not(
+    operation: str, place: int, versions: str, desk: Desk, ada: str
+) -> None:
     task = has_in_trash(desk, ada) if place else has(desk, ada)
     before, stored = desk.log(ada), desk.rows_of(ada)
     named, holds = VERSIONS[versions]
@@ -178,7 +203,11 @@ def test_an_edit_is_done_or_says_why_not(operation: str, place: int, versions: s
     assert outcome.status == expected
     if expected == "done":
         [change] = desk.log(ada)[len(before) :]
-        assert (change["seq"], change["entity"], change["entity_id"]) == (len(before) + 1, "task", task["id"])
+        assert (change["seq"], change["entity"], change["entity_id"]) == (
+            len(before) + 1,
+            "task",
+            task["id"],
+        )
         assert change["op"] == LOGGED.get(operation, "update")
         row = desk.row(task["id"])
         if operation == "purge":
@@ -223,7 +252,9 @@ def test_a_creation_is_done_once_for_each_uid_of_ones_own(desk: Desk, ada: str, 
 
 
 @pytest.mark.parametrize(("days", "status"), [(-1, "absent"), (1, "done")])
-def test_a_purge_of_what_was_touched_meanwhile_is_left(days: int, status: str, desk: Desk, ada: str) -> None:
+def test_a_purge_of_what_was_touched_meanwhile_is_left(
+    days: int, status: str, desk: Desk, ada: str
+) -> None:
     task = has_in_trash(desk, ada)
     since = datetime.now(UTC) + timedelta(days=days)
     assert desk.one(ada, storage.purge(TASK, task["id"], untouched_since=since)).status == status
@@ -275,19 +306,31 @@ def test_nor_does_a_creation_choose_it(name: str, desk: Desk, ada: str) -> None:
     assert (row["user_id"], row["version"], row["deleted_at"]) == (ada, 1, None)
     assert row["created_at"] == row["updated_at"] == change["at"] > LONG_AGO
     assert str(row.get(name)) != str(value)
-    assert change["fields"] == {"uid": [None, made["uid"]], "title": [None, "Old"], "completed": [None, False]}
+    assert change["fields"] == {
+        "uid": [None, made["uid"]],
+        "title": [None, "Old"],
+        "completed": [None, False],
+    }
 
 
 @pytest.mark.parametrize(
     ("how", "logged"),
     [
         (storage.toggle, {"completed", "completed_at"}),
-        (lambda entity, id: storage.update(entity, id, {"completed": True}), {"completed", "completed_at"}),
-        (lambda entity, id: storage.update(entity, id, {"completed": True, "title": "New"}), {"completed"}),
+        (
+            lambda entity, id: storage.update(entity, id, {"completed": True}),
+            {"completed", "completed_at"},
+        ),
+        (
+            lambda entity, id: storage.update(entity, id, {"completed": True, "title": "New"}),
+            {"completed"},
+        ),
     ],
     ids=["toggle", "update", "update of more"],
 )
-def test_since_when_it_is_completed_follows_from_that_it_is(how: Any, logged: set[str], desk: Desk, ada: str) -> None:
+def test_since_when_it_is_completed_follows_from_that_it_is(
+    how: Any, logged: set[str], desk: Desk, ada: str
+) -> None:
     task = has(desk, ada)
     done = desk.one(ada, how(TASK, task["id"])).object
     assert done
@@ -317,12 +360,22 @@ def test_the_edits_of_a_call_are_one_group_of_consecutive_numbers(desk: Desk, ad
         storage.toggle(TASK, second["id"]),
     ]
     outcomes = desk.store(ada, *edits)
-    assert [outcome.status for outcome in outcomes] == ["done", "absent", "done", "same", "done", "stale", "done"]
+    assert [outcome.status for outcome in outcomes] == [
+        "done",
+        "absent",
+        "done",
+        "same",
+        "done",
+        "stale",
+        "done",
+    ]
     made = desk.log(ada)[2:]
     assert [change["seq"] for change in made] == [3, 4, 5, 6]
-    assert [outcome.object["version"] for outcome in outcomes if outcome.status == "done" and outcome.object] == [
-        *(3, 4, 5, 6)
-    ]
+    assert [
+        outcome.object["version"]
+        for outcome in outcomes
+        if outcome.status == "done" and outcome.object
+    ] == [*(3, 4, 5, 6)]
     times = [change["at"] for change in made]
     assert times == sorted(set(times))
     [group] = {change["group"] for change in made}
@@ -394,7 +447,11 @@ def test_what_exists_or_is_the_same_keeps_nothing_from_being_done(desk: Desk, ad
         storage.update(TASK, task["id"], {}, skips_same=True),
         storage.toggle(TASK, task["id"]),
     ]
-    assert [outcome.status for outcome in desk.store(ada, *edits, all=True)] == ["exists", "same", "done"]
+    assert [outcome.status for outcome in desk.store(ada, *edits, all=True)] == [
+        "exists",
+        "same",
+        "done",
+    ]
 
 
 FAILS = """
@@ -432,7 +489,9 @@ def test_all_or_nothing_is_tried_again_and_leaves_no_gap(empty_database: Callabl
 
 def test_as_many_edits_as_one_call_takes(desk: Desk, ada: str) -> None:
     """And the undo of so many: the group is read and taken back as a whole."""
-    edits = [storage.create(TASK, {"title": f"Task {number}"}) for number in range(storage.EDITS_MAX)]
+    edits = [
+        storage.create(TASK, {"title": f"Task {number}"}) for number in range(storage.EDITS_MAX)
+    ]
     created = [outcome.object for outcome in desk.store(ada, *edits)]
     assert [task["version"] for task in created if task] == list(range(1, storage.EDITS_MAX + 1))
     ids = [task["id"] for task in created if task]
@@ -468,14 +527,20 @@ def test_what_is_guarded_is_done_again_under_the_lock(desk: Desk, ada: str) -> N
         if len(seen) == 1:
             await OwnerDatabase(desk.pool, ada).store(storage.toggle(TASK, task["id"]))
         seen_version = [[now["version"], None]]
-        [outcome] = await db.store(storage.update(TASK, task["id"], {"title": f"{now['title']}!"}, seen_version))
+        [outcome] = await db.store(
+            storage.update(TASK, task["id"], {"title": f"{now['title']}!"}, seen_version)
+        )
         if outcome.status == "stale":
             raise GuardLost
         return outcome
 
     outcome = desk.ask(OwnerDatabase(desk.pool, ada).guarded(work))
     assert outcome.object
-    assert (outcome.status, outcome.object["title"], outcome.object["completed"]) == ("done", "Old!", True)
+    assert (outcome.status, outcome.object["title"], outcome.object["completed"]) == (
+        "done",
+        "Old!",
+        True,
+    )
     assert seen == [1, 2]
     assert [change["seq"] for change in desk.log(ada)] == [1, 2, 3]
 
@@ -504,20 +569,38 @@ def test_what_is_locked_sees_nobody_elses_write_until_it_is_done(desk: Desk, ada
     first, outcome = desk.ask(run())
     assert outcome.object
     assert (first, outcome.object["version"], outcome.object["completed"]) == (1, 2, False)
-    assert [change["fields"].keys() for change in desk.log(ada)][1:] == [{"title"}, {"completed", "completed_at"}]
+    assert [change["fields"].keys() for change in desk.log(ada)][1:] == [
+        {"title"},
+        {"completed", "completed_at"},
+    ]
 
 
 # --- what is kept of what is gone ---
 
 
-def test_a_purge_forgets_every_answer_that_shows_its_task_and_no_other(desk: Desk, ada: str, bob: str) -> None:
+def test_a_purge_forgets_every_answer_that_shows_its_task_and_no_other(
+    desk: Desk, ada: str, bob: str
+) -> None:
     task, other = has_in_trash(desk, ada)["id"], has(desk, ada)["id"]
-    shown = {"it": [task], "both": [other, task], "another": [other], "two others": [other, ABSENT_ID], "none": []}
+    shown = {
+        "it": [task],
+        "both": [other, task],
+        "another": [other],
+        "two others": [other, ABSENT_ID],
+        "none": [],
+    }
 
     async def keep_all() -> None:
         for owner in (ada, bob):
             for key, ids in shown.items():
-                values = (key, b"", 200, "{}", '{"data": "a text"}', f"{{{','.join(map(str, ids))}}}")
+                values = (
+                    key,
+                    b"",
+                    200,
+                    "{}",
+                    '{"data": "a text"}',
+                    f"{{{','.join(map(str, ids))}}}",
+                )
                 await desk.pool.write(storage.KEEP_CALL, owner, *values)
 
     desk.ask(keep_all())

@@ -17,7 +17,9 @@ import strict_json
 NUMBERS = st.integers(-(10**300), 10**300) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 # Pieces from which both JSON and things that are nearly JSON are made.
@@ -63,7 +65,9 @@ PIECES = st.sampled_from(
         *('{"a":1}', '{"a":1,"a":2}', "[1,2]", "\ufeff", "\u00a0", "é", '"é"', "\x00", "//", "'"),
     ]
 )
-BYTES = st.binary(max_size=20) | st.lists(PIECES, max_size=9).map(lambda pieces: "".join(pieces).encode())
+BYTES = st.binary(max_size=20) | st.lists(PIECES, max_size=9).map(
+    lambda pieces: "".join(pieces).encode()
+)
 
 
 def accepted(text: bytes) -> bool:
@@ -96,9 +100,15 @@ def test_whatever_is_accepted_the_standard_reader_accepts_with_the_same_value(te
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(VALUES, st.booleans(), st.sampled_from([None, 0, 2, "\t"]))
-def test_whatever_the_standard_writer_writes_is_accepted(value: Any, ascii: bool, indent: Any) -> None:
-    text = json.dumps(value, allow_nan=False, ensure_ascii=ascii, indent=indent).encode("utf-8", "surrogatepass")
-    if not ascii and any("\ud800" <= char <= "\udfff" for char in text.decode("utf-8", "surrogatepass")):
+def test_whatever_the_standard_writer_writes_is_accepted(
+    value: Any, ascii: bool, indent: Any
+) -> None:
+    text = json.dumps(value, allow_nan=False, ensure_ascii=ascii, indent=indent).encode(
+        "utf-8", "surrogatepass"
+    )
+    if not ascii and any(
+        "\ud800" <= char <= "\udfff" for char in text.decode("utf-8", "surrogatepass")
+    ):
         return  # not UTF-8, which is all that may be exchanged: RFC 8259 section 8.1
     assert same(strict_json.loads(text), value)
 
@@ -202,8 +212,20 @@ REFUSED = [
         b"True",
         b"None",
     ),
-    *("\u0661".encode(), "\uff11".encode(), "\u00a0{}".encode(), "{}\u2028".encode(), b"\x0b{}", b"{}\x0c"),
-    *(b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+    *(
+        "\u0661".encode(),
+        "\uff11".encode(),
+        "\u00a0{}".encode(),
+        "{}\u2028".encode(),
+        b"\x0b{}",
+        b"{}\x0c",
+    ),
+    *(
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    ),
     *(
         b"[" * 101 + b"]" * 101,
         b"[" * 900 + b"]" * 900,
@@ -242,12 +264,22 @@ def test_refused(text: bytes) -> None:
 )
 def test_a_time_has_six_digits_of_a_second_wherever_it_stands(time: datetime, text: str) -> None:
     other = datetime(2026, 1, 1, 1, 1, 1, 1, UTC)
-    for value in (time, [time], {"at": time, "text": "10:00:00Z"}, [{"a": [None, {"b": time}]}], Row(time)):
+    for value in (
+        time,
+        [time],
+        {"at": time, "text": "10:00:00Z"},
+        [{"a": [None, {"b": time}]}],
+        Row(time),
+    ):
         assert (
             strict_json.dumps([value, other])
             == json.dumps(
                 [
-                    json.loads(json.dumps(value, default=lambda found: text if found is time else found.members())),
+                    json.loads(
+                        json.dumps(
+                            value, default=lambda found: text if found is time else found.members()
+                        )
+                    ),
                     "2026-01-01T01:01:01.000001Z",
                 ],
                 separators=(",", ":"),

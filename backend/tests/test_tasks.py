@@ -26,7 +26,11 @@ def test_a_task_lives_its_life(ada: Person) -> None:
     assert (updated["message"], updated["data"]["description"]) == ("Task updated", None)
     assert updated["data"]["updated_at"] > toggled["data"]["updated_at"]
     assert [reply["data"]["version"] for reply in (toggled, updated)] == [2, 3]
-    assert updated["data"]["completed_at"] == toggled["data"]["completed_at"] == toggled["data"]["updated_at"]
+    assert (
+        updated["data"]["completed_at"]
+        == toggled["data"]["completed_at"]
+        == toggled["data"]["updated_at"]
+    )
 
     deleted = ada.delete(task["id"])
     assert (deleted.status_code, deleted.json()) == (200, {"data": None, "message": "Task deleted"})

@@ -47,7 +47,9 @@ def test_a_call_that_nobody_waits_for_any_more_harms_nobody() -> None:
 
     async def story() -> list[dict[str, Any]]:
         reported: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
         for function in (let_go.wait, lambda: let_go.wait() and 1 / 0):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(threads.call(function), 0.01)
@@ -68,7 +70,9 @@ def test_a_process_ends_while_a_thread_blocks(loop: str) -> None:
         "    except TimeoutError: print('waited')\n"
         f"asyncio.Runner(loop_factory={loop}.new_event_loop).run(main())\n"
     )
-    ended = subprocess.run([sys.executable, "-c", story], cwd=BACKEND, capture_output=True, text=True, timeout=20)
+    ended = subprocess.run(
+        [sys.executable, "-c", story], cwd=BACKEND, capture_output=True, text=True, timeout=20
+    )
     assert (ended.stdout, ended.stderr, ended.returncode) == ("waited\n", "", 0)
 
 
@@ -97,7 +101,9 @@ class Started:
 
     def serve(self, prefix: list[str], **settings: str) -> servers.Running:
         port = servers.free_port()
-        process, log = begin(prefix, self.folder / str(port), "serve", "--port", str(port), **settings)
+        process, log = begin(
+            prefix, self.folder / str(port), "serve", "--port", str(port), **settings
+        )
         self.servers.append(servers.Running(process, f"http://127.0.0.1:{port}", log))
         return self.servers[-1]
 
@@ -121,11 +127,15 @@ def without_a_database(stalled: list[str], started: Started) -> servers.Running:
 
 @pytest.fixture(scope="module")
 def without_keys(stalled: list[str], started: Started, database_url: str) -> servers.Running:
-    return started.serve(stalled, NEON_DATABASE_URL=database_url, BETTER_AUTH_URL=f"https://{NOWHERE}")
+    return started.serve(
+        stalled, NEON_DATABASE_URL=database_url, BETTER_AUTH_URL=f"https://{NOWHERE}"
+    )
 
 
 @pytest.fixture(scope="module")
-def behind_another_migration(started: Started, cluster: embedded.Server) -> Iterator[servers.Running]:
+def behind_another_migration(
+    started: Started, cluster: embedded.Server
+) -> Iterator[servers.Running]:
     """A server whose migration waits, in a thread, for the lock that another one holds."""
     sql(cluster.url, "CREATE DATABASE migrating")
     url = cluster.url.replace("/todo?", "/migrating?")
@@ -136,14 +146,18 @@ def behind_another_migration(started: Started, cluster: embedded.Server) -> Iter
         runner.run(other.close())
 
 
-def begin(prefix: list[str], folder: Path, *arguments: str, **settings: str) -> tuple[subprocess.Popen[bytes], Path]:
+def begin(
+    prefix: list[str], folder: Path, *arguments: str, **settings: str
+) -> tuple[subprocess.Popen[bytes], Path]:
     folder.mkdir(exist_ok=True)
     log = folder / "log"
     ours = {"BETTER_AUTH_SECRET": SECRET, "DATA_DIR": str(folder / "data")}
     environment = servers.clean_environment(**ours, **settings)
     command = [*prefix, sys.executable, str(BACKEND / "cli.py"), *arguments]
     with log.open("wb") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env=environment), log
+        return subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, env=environment
+        ), log
 
 
 def seconds_to_stop(server: servers.Running, number: int = signal.SIGTERM) -> float:
@@ -165,22 +179,36 @@ def test_a_host_of_keys_that_cannot_be_found_keeps_no_stop_waiting(
     assert seconds_to_stop(without_keys) < STOP_SECONDS / 2, without_keys.printed()
 
 
-def test_a_host_of_the_database_that_cannot_be_found_keeps_no_stop_waiting(without_a_database: servers.Running) -> None:
+def test_a_host_of_the_database_that_cannot_be_found_keeps_no_stop_waiting(
+    without_a_database: servers.Running,
+) -> None:
     servers.wait_until_up(without_a_database)
     assert _tasks(without_a_database, token_for("ada")).status_code == 503
-    assert seconds_to_stop(without_a_database, signal.SIGINT) < STOP_SECONDS / 2, without_a_database.printed()
+    assert seconds_to_stop(without_a_database, signal.SIGINT) < STOP_SECONDS / 2, (
+        without_a_database.printed()
+    )
 
 
-def test_a_migration_that_waits_for_another_keeps_no_stop_waiting(behind_another_migration: servers.Running) -> None:
+def test_a_migration_that_waits_for_another_keeps_no_stop_waiting(
+    behind_another_migration: servers.Running,
+) -> None:
     servers.wait_until_up(behind_another_migration)
-    assert seconds_to_stop(behind_another_migration) < STOP_SECONDS / 2, behind_another_migration.printed()
+    assert seconds_to_stop(behind_another_migration) < STOP_SECONDS / 2, (
+        behind_another_migration.printed()
+    )
 
 
-def test_a_stalled_name_server_is_a_sentence_of_the_command_line(stalled: list[str], tmp_path: Path) -> None:
-    inspect, log = begin(stalled, tmp_path, "token", "--inspect", AT_NOWHERE, BETTER_AUTH_URL=f"https://{NOWHERE}")
+def test_a_stalled_name_server_is_a_sentence_of_the_command_line(
+    stalled: list[str], tmp_path: Path
+) -> None:
+    inspect, log = begin(
+        stalled, tmp_path, "token", "--inspect", AT_NOWHERE, BETTER_AUTH_URL=f"https://{NOWHERE}"
+    )
     assert inspect.wait(STOP_SECONDS) == 0
     assert "UNKNOWN   The signing keys are out of reach" in log.read_text()
 
 
 def _tasks(server: servers.Running, token: str) -> httpx.Response:
-    return httpx.get(f"{server.url}/api/ada/tasks", headers={"Authorization": f"Bearer {token}"}, timeout=20)
+    return httpx.get(
+        f"{server.url}/api/ada/tasks", headers={"Authorization": f"Bearer {token}"}, timeout=20
+    )

@@ -29,7 +29,19 @@ EDDSA = SIGNERS["EdDSA"]
 NO_NUMBERS: list[Any] = [None, True, "1", [], {}, str(2**31)]
 NO_AUDIENCES: list[Any] = [None, "", 7, [], [""], [ORIGIN, None], [[ORIGIN]], {ORIGIN: 1}]
 NO_ISSUERS: list[Any] = [None, "", 7, [ORIGIN], {}]
-NO_SUBJECTS: list[Any] = [None, "", 1, True, ["ada"], {"id": "ada"}, "a" * 256, "a\nb", "\0", "a\x7f", "\x85"]
+NO_SUBJECTS: list[Any] = [
+    None,
+    "",
+    1,
+    True,
+    ["ada"],
+    {"id": "ada"},
+    "a" * 256,
+    "a\nb",
+    "\0",
+    "a\x7f",
+    "\x85",
+]
 PREVIOUS = "the frontend's secret before the rotation"
 OCT = {"kty": "oct", "kid": "oct", "k": segment(SECRET.encode()), "alg": "HS256"}
 
@@ -42,7 +54,9 @@ def verifier(secret: str = SECRET, strict: bool = False) -> verification.Verifie
     return verification.Verifier(Keys(secret.encode(), store), ORIGIN, ORIGIN, strict)
 
 
-def outcomes(tokens: Iterable[str | bytes], checked: verification.Verifier | None = None) -> list[str]:
+def outcomes(
+    tokens: Iterable[str | bytes], checked: verification.Verifier | None = None
+) -> list[str]:
     """For each token the reason of its refusal, or the user it is accepted for."""
     asked = checked or verifier()
 
@@ -81,7 +95,10 @@ def public_forms(signer: Signer) -> Iterator[bytes]:
         yield public.public_bytes(Encoding.DER, PublicFormat.PKCS1)
     if signer.jwk["kty"] == "EC":
         yield public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    yield from (json.dumps(signer.jwk).encode(), json.dumps(signer.jwk, sort_keys=True, separators=(",", ":")).encode())
+    yield from (
+        json.dumps(signer.jwk).encode(),
+        json.dumps(signer.jwk, sort_keys=True, separators=(",", ":")).encode(),
+    )
     for name in {"x", "y", "n"} & set(signer.jwk):
         yield signer.jwk[name].encode()
         yield base64.urlsafe_b64decode(signer.jwk[name] + "==")
@@ -90,9 +107,16 @@ def public_forms(signer: Signer) -> Iterator[bytes]:
 
 def test_good_tokens_pass() -> None:
     """Else the refusals below would prove nothing."""
-    good = [*(signer.token() for signer in SIGNERS.values()), hs256(), token_for("ada"), EDDSA.token(aud=["x", ORIGIN])]
+    good = [
+        *(signer.token() for signer in SIGNERS.values()),
+        hs256(),
+        token_for("ada"),
+        EDDSA.token(aud=["x", ORIGIN]),
+    ]
     assert set(outcomes(good)) == {"accepted as ada"}
-    assert set(outcomes([*good[:5], hs256(payload=ours())], verifier(strict=True))) == {"accepted as ada"}
+    assert set(outcomes([*good[:5], hs256(payload=ours())], verifier(strict=True))) == {
+        "accepted as ada"
+    }
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -114,7 +138,10 @@ def test_a_public_key_is_refused_as_the_configured_secret() -> None:
 
 def test_a_symmetric_key_in_the_key_set_is_dropped() -> None:
     assert outcome(hs256({"alg": "HS256", "kid": "oct"}, ours(), b"k" * 40)) == "bad_signature"
-    assert outcome(hs256({"alg": "HS256", "kid": "oct"}, ours()), verifier(secret="")) == "unsupported_algorithm"
+    assert (
+        outcome(hs256({"alg": "HS256", "kid": "oct"}, ours()), verifier(secret=""))
+        == "unsupported_algorithm"
+    )
     for algorithm in ALGORITHMS:
         assert outcome(hs256({"alg": algorithm, "kid": "oct"}, ours())) == "unknown_key"
 
@@ -132,8 +159,34 @@ def test_a_key_serves_its_own_algorithm_only(algorithm: str) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        *({"alg": name} for name in ("none", "None", "NONE", "nOnE", "", "hs256", "HS384", "HS512", "RS384", "RS512")),
-        *({"alg": name} for name in ("ES384", "ES256K", "PS512", "Ed25519", "dir", "RSA-OAEP", "HS256 ", "\ufb00")),
+        *(
+            {"alg": name}
+            for name in (
+                "none",
+                "None",
+                "NONE",
+                "nOnE",
+                "",
+                "hs256",
+                "HS384",
+                "HS512",
+                "RS384",
+                "RS512",
+            )
+        ),
+        *(
+            {"alg": name}
+            for name in (
+                "ES384",
+                "ES256K",
+                "PS512",
+                "Ed25519",
+                "dir",
+                "RSA-OAEP",
+                "HS256 ",
+                "\ufb00",
+            )
+        ),
         *({"alg": value} for value in (None, True, 256, ["HS256"], {"HS256": 1})),
         {"ALG": "HS256"},
         {"kid": "key-EdDSA"},
@@ -146,7 +199,9 @@ def test_other_algorithms_are_refused(header: dict[str, Any]) -> None:
     assert outcome(EDDSA.sign(header, ours())) == "unsupported_algorithm"
     unsecured = header.get("alg") in ("none", "None", "NONE", "nOnE")
     reason = "unsupported_algorithm" if unsecured else "malformed_token"
-    assert outcome(f"{signed.rpartition('.')[0]}.") == reason, "only alg none goes without a signature"
+    assert outcome(f"{signed.rpartition('.')[0]}.") == reason, (
+        "only alg none goes without a signature"
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,7 +211,12 @@ def test_other_algorithms_are_refused(header: dict[str, Any]) -> None:
         {"alg": "HS256", "crit": []},
         {"alg": "HS256", "crit": None},
         {"alg": "EdDSA", "kid": "key-EdDSA", "crit": ["exp"]},
-        {"alg": "EdDSA", "kid": "key-EdDSA", "crit": ["https://example.com/ext"], "https://example.com/ext": 1},
+        {
+            "alg": "EdDSA",
+            "kid": "key-EdDSA",
+            "crit": ["https://example.com/ext"],
+            "https://example.com/ext": 1,
+        },
         {"alg": "ES256", "kid": "unknown", "crit": ["kid"]},
         {"alg": "none", "crit": ["alg"]},
         {"alg": "HS512", "crit": ["alg"]},
@@ -168,15 +228,28 @@ def test_critical_extensions_make_a_token_malformed(header: dict[str, Any]) -> N
 
 
 def test_another_type_is_refused() -> None:
-    for typ in ("at+jwt", "logout+jwt", "better-auth.session-cache+jwt", "JOSE", "", None, 1, ["JWT"]):
+    for typ in (
+        "at+jwt",
+        "logout+jwt",
+        "better-auth.session-cache+jwt",
+        "JOSE",
+        "",
+        None,
+        1,
+        ["JWT"],
+    ):
         assert (
             outcomes([EDDSA.token(header={"typ": typ}), hs256({"alg": "HS256", "typ": typ})])
             == ["unsupported_type"] * 2
         )
-    assert set(outcomes([EDDSA.token(header={"typ": typ}) for typ in ("JWT", "jwt")])) == {"accepted as ada"}
+    assert set(outcomes([EDDSA.token(header={"typ": typ}) for typ in ("JWT", "jwt")])) == {
+        "accepted as ada"
+    }
 
 
-def test_keys_that_a_token_brings_or_points_to_are_ignored(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_keys_that_a_token_brings_or_points_to_are_ignored(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     stranger = Signer("ES256", "stranger")
     with socket.create_server(("127.0.0.1", 0)) as canary:
         canary.settimeout(0.1)
@@ -185,8 +258,19 @@ def test_keys_that_a_token_brings_or_points_to_are_ignored(tmp_path_factory: pyt
         private.write_bytes(key_set(stranger))
         asked = []
         for place in (url, private.as_uri(), str(private), f"jar:{url}", "\\\\127.0.0.1\\share"):
-            brought = {"jku": place, "x5u": place, "jwk": stranger.jwk, "x5c": [stranger.jwk["x"]], "x5t": "AAAA"}
-            kids = ({"kid": "stranger"}, {"kid": place}, {"kid": "key-ES256"}, {"kid": f"../../{private}"})
+            brought = {
+                "jku": place,
+                "x5u": place,
+                "jwk": stranger.jwk,
+                "x5c": [stranger.jwk["x"]],
+                "x5t": "AAAA",
+            }
+            kids = (
+                {"kid": "stranger"},
+                {"kid": place},
+                {"kid": "key-ES256"},
+                {"kid": f"../../{private}"},
+            )
             asked += [stranger.token(header={**brought, **kid}, iss=ORIGIN) for kid in kids]
             asked.append(stranger.token(header=brought, iss=place))
             asked.append(hs256({"alg": "HS256", **brought, "kid": place}, ours(), b""))
@@ -206,7 +290,10 @@ def test_every_single_bit_of_a_signature_counts(algorithm: str) -> None:
     flipped = [f"{signed}.{segment(_flip(raw, bit))}" for bit in range(len(raw) * 8)]
     assert len(set(flipped) - {token}) == len(raw) * 8 >= 256
     assert set(outcomes(flipped)) == {"bad_signature"}
-    shortened = [f"{signed}.{segment(other)}" for other in (raw[:-1], raw + b"\0", b"\0" + raw, bytes(len(raw)), b"\0")]
+    shortened = [
+        f"{signed}.{segment(other)}"
+        for other in (raw[:-1], raw + b"\0", b"\0" + raw, bytes(len(raw)), b"\0")
+    ]
     assert set(outcomes(shortened)) == {"bad_signature"}
 
 
@@ -217,7 +304,11 @@ def test_a_token_has_one_spelling(algorithm: str) -> None:
     raw = base64.urlsafe_b64decode(token.rpartition(".")[2] + "==")
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     spellings = {token[:-1] + letter for letter in alphabet} - {token}
-    same = [other for other in spellings if base64.urlsafe_b64decode(other.rpartition(".")[2] + "==") == raw]
+    same = [
+        other
+        for other in spellings
+        if base64.urlsafe_b64decode(other.rpartition(".")[2] + "==") == raw
+    ]
     assert len(same) == {"HS256": 3, "EdDSA": 15, "RS256": 15}[algorithm]
     assert set(outcomes([*same, f"{token}=", f"{token}==", f"{token}\n"])) == {"malformed_token"}
 
@@ -302,12 +393,24 @@ def test_what_is_wrong_has_a_reason(token: str | bytes, reason: str) -> None:
 
 
 def test_subjects_are_opaque() -> None:
-    for subject in ("1", "a" * 255, "é", "d290f1ee-6c54-4b01-90e6-d701748f0851", "../ada", "ada bob", "\U0001f9d1"):
+    for subject in (
+        "1",
+        "a" * 255,
+        "é",
+        "d290f1ee-6c54-4b01-90e6-d701748f0851",
+        "../ada",
+        "ada bob",
+        "\U0001f9d1",
+    ):
         assert outcome(hs256(payload={"sub": subject})) == f"accepted as {subject}"
 
 
 def test_published_keys_and_strict_need_what_the_secret_does_not() -> None:
-    for name, reason in {"iss": "wrong_issuer", "aud": "wrong_audience", "exp": "malformed_token"}.items():
+    for name, reason in {
+        "iss": "wrong_issuer",
+        "aud": "wrong_audience",
+        "exp": "malformed_token",
+    }.items():
         claims = {other: value for other, value in ours().items() if other != name}
         assert outcome(EDDSA.sign({"alg": "EdDSA", "kid": EDDSA.kid}, claims)) == reason
         assert outcome(hs256(payload=claims)) == "accepted as ada"
@@ -365,10 +468,15 @@ def test_the_memory_holds_few_tokens_and_none_as_it_is(monkeypatch: pytest.Monke
     assert len(checked._memory) == 50, "only what was verified is remembered"
 
 
-def test_warnings_come_once_a_minute_and_cause_and_name_no_canary(caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_come_once_a_minute_and_cause_and_name_no_canary(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     canaries = [SECRET, "ada@example.com", EDDSA.token()]
     tokens = [
-        hs256({"alg": "HS256", "kid": canaries[1]}, {"sub": "ada", "iss": canaries[1], "aud": canaries[2]}),
+        hs256(
+            {"alg": "HS256", "kid": canaries[1]},
+            {"sub": "ada", "iss": canaries[1], "aud": canaries[2]},
+        ),
         hs256(payload={"sub": "ada", "aud": canaries[2]}),
         EDDSA.token(header={"kid": canaries[1]}, email=canaries[1]),
         EDDSA.token(header={"kid": "x\nfake: line\x1b[2J"}),
@@ -395,12 +503,30 @@ def test_random_damage_is_never_an_error() -> None:
 
 def test_random_json_is_never_an_error() -> None:
     chance = random.Random(9)
-    values: list[Any] = [None, True, 0, -1, 1e308, 2**63, "", "x", "\u2028", [], {}, [[]], {"a": {}}, ORIGIN, "HS256"]
+    values: list[Any] = [
+        None,
+        True,
+        0,
+        -1,
+        1e308,
+        2**63,
+        "",
+        "x",
+        "\u2028",
+        [],
+        {},
+        [[]],
+        {"a": {}},
+        ORIGIN,
+        "HS256",
+    ]
     names = ("alg", "typ", "kid", "crit", "jku", "jwk", "x5c", "cty", "zip", "enc", "p2c", "epk")
     claims = ("sub", "iss", "aud", "exp", "nbf", "iat", "jti", "email")
     tokens = []
     for _ in range(1500):
-        header = {"alg": "HS256"} | {name: chance.choice(values) for name in chance.sample(names, 2)}
+        header = {"alg": "HS256"} | {
+            name: chance.choice(values) for name in chance.sample(names, 2)
+        }
         payload = {name: chance.choice(values) for name in chance.sample(claims, 4)}
         tokens.append(hs256(header, payload))
         tokens.append(EDDSA.sign({"kid": EDDSA.kid, **header, "alg": "EdDSA"}, payload))
@@ -409,7 +535,9 @@ def test_random_json_is_never_an_error() -> None:
     assert len(set(found)) > 5
 
 
-def test_every_setting_that_says_which_tokens_count_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_that_says_which_tokens_count_arrives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     settings = config.load(
         better_auth_url="https://App.Example.com:443/",
         better_auth_secret=SECRET,
@@ -420,11 +548,17 @@ def test_every_setting_that_says_which_tokens_count_arrives(monkeypatch: pytest.
         better_auth_secret_previous=PREVIOUS,
     )
     configured = verification.verifier(settings)
-    replaced = hs256(payload={**ours(), "iss": "https://issuer.example", "aud": "todo"}, secret=PREVIOUS.encode())
+    replaced = hs256(
+        payload={**ours(), "iss": "https://issuer.example", "aud": "todo"}, secret=PREVIOUS.encode()
+    )
     assert outcome(replaced, configured) == "accepted as ada"
     published = configured.keys.published
     assert published is not None
-    assert (configured.issuer, configured.audience, configured.strict) == ("https://issuer.example", "todo", True)
+    assert (configured.issuer, configured.audience, configured.strict) == (
+        "https://issuer.example",
+        "todo",
+        True,
+    )
     assert published.url == "https://keys.example/set.json"
     plain = verification.verifier(
         config.load(better_auth_url="https://App.Example.com:443/", better_auth_secret=SECRET)
@@ -446,40 +580,79 @@ def test_every_refusal_at_the_front_door_is_a_challenge(server: Running, ada: Pe
         b"Authorization: Bearer " + good + b" x\r\n": "malformed_token",
         b"Authorization: Bearer Bearer " + good + b"\r\n": "malformed_token",
         b"Authorization: Bearer " + good + b", Bearer " + good + b"\r\n": "malformed_token",
-        b"Authorization: Bearer " + good + b"\r\nAuthorization: Bearer " + good + b"\r\n": "malformed_token",
+        b"Authorization: Bearer "
+        + good
+        + b"\r\nAuthorization: Bearer "
+        + good
+        + b"\r\n": "malformed_token",
         b"Authorization: Bearer " + good + b"\r\nauthorization: Basic YTpi\r\n": "malformed_token",
         b"Authorization: Bearer \xff\xfe\x80\r\n": "malformed_token",
         b"Authorization: Bearer " + b"a" * 32 + b"\r\n": "malformed_token",
         b"Authorization: Bearer " + b"a" * 20_000 + b"\r\n": "malformed_token",
-        b"Authorization: Bearer " + hs256(payload=b"[" * 4000).encode() + b"\r\n": "malformed_token",
-        b"Authorization: Bearer " + hs256(payload=b'{"sub":"\\ud800"}').encode() + b"\r\n": "malformed_token",
-        b"Authorization: Bearer " + hs256({"alg": "none"}).encode() + b"\r\n": "unsupported_algorithm",
-        b"Authorization: Bearer " + hs256({"alg": "HS256", "typ": "at+jwt"}).encode() + b"\r\n": "unsupported_type",
-        b"Authorization: Bearer " + EDDSA.sign({"alg": "EdDSA"}, ours()).encode() + b"\r\n": "unknown_key",
+        b"Authorization: Bearer "
+        + hs256(payload=b"[" * 4000).encode()
+        + b"\r\n": "malformed_token",
+        b"Authorization: Bearer "
+        + hs256(payload=b'{"sub":"\\ud800"}').encode()
+        + b"\r\n": "malformed_token",
+        b"Authorization: Bearer "
+        + hs256({"alg": "none"}).encode()
+        + b"\r\n": "unsupported_algorithm",
+        b"Authorization: Bearer "
+        + hs256({"alg": "HS256", "typ": "at+jwt"}).encode()
+        + b"\r\n": "unsupported_type",
+        b"Authorization: Bearer "
+        + EDDSA.sign({"alg": "EdDSA"}, ours()).encode()
+        + b"\r\n": "unknown_key",
         b"Authorization: Bearer " + good[:-8] + b"AAAAAAAA" + b"\r\n": "bad_signature",
         b"Authorization: Bearer " + token_for(ada.id, exp=1).encode() + b"\r\n": "token_expired",
-        b"Authorization: Bearer " + token_for(ada.id, nbf=2e9).encode() + b"\r\n": "token_not_yet_valid",
+        b"Authorization: Bearer "
+        + token_for(ada.id, nbf=2e9).encode()
+        + b"\r\n": "token_not_yet_valid",
         b"Authorization: Bearer " + token_for(ada.id, iss="x").encode() + b"\r\n": "wrong_issuer",
         b"Authorization: Bearer " + token_for(ada.id, aud="x").encode() + b"\r\n": "wrong_audience",
-        b"Authorization: Bearer " + hs256(payload={"id": ada.id}).encode() + b"\r\n": "missing_subject",
+        b"Authorization: Bearer "
+        + hs256(payload={"id": ada.id}).encode()
+        + b"\r\n": "missing_subject",
     }
     for sent, reason in expected.items():
-        reply = _raw(server, f"/api/{ada.id}/tasks?token={ada.token}&access_token={ada.token}", sent)
-        assert (reply.status_code, reply.json()["code"], reply.json()["reason"]) == (401, "UNAUTHORIZED", reason), sent
+        reply = _raw(
+            server, f"/api/{ada.id}/tasks?token={ada.token}&access_token={ada.token}", sent
+        )
+        assert (reply.status_code, reply.json()["code"], reply.json()["reason"]) == (
+            401,
+            "UNAUTHORIZED",
+            reason,
+        ), sent
         challenge = reply.headers["WWW-Authenticate"]
         if reason == "missing_token":
             assert (challenge, reply.json()["error"]) == ('Bearer realm="todo"', "Missing token")
         else:
-            assert challenge.startswith('Bearer realm="todo", error="invalid_token", error_description="')
+            assert challenge.startswith(
+                'Bearer realm="todo", error="invalid_token", error_description="'
+            )
             assert challenge.isascii()
             assert reply.json()["error"] == "Invalid token"
             for part in sent.split()[-1].split(b"."):
                 assert len(part) < 8 or part not in reply.content + challenge.encode()
     assert set(expected.values()) == set(_documented_reasons())
     for scheme in (b"Bearer", b"bearer", b"BEARER"):
-        assert _raw(server, ada.tasks, b"Authorization: " + scheme + b"  " + good + b" \t\r\n").status_code == 200
-    assert _raw(server, "/api/somebody-else/tasks", b"Authorization: Bearer " + good + b"\r\n").status_code == 403
-    assert _raw(server, ada.tasks, b"Authorization: Bearer " + b"a" * 60_000 + b"\r\n").status_code == 431
+        assert (
+            _raw(
+                server, ada.tasks, b"Authorization: " + scheme + b"  " + good + b" \t\r\n"
+            ).status_code
+            == 200
+        )
+    assert (
+        _raw(
+            server, "/api/somebody-else/tasks", b"Authorization: Bearer " + good + b"\r\n"
+        ).status_code
+        == 403
+    )
+    assert (
+        _raw(server, ada.tasks, b"Authorization: Bearer " + b"a" * 60_000 + b"\r\n").status_code
+        == 431
+    )
 
 
 def _documented_reasons() -> list[str]:

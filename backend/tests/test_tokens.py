@@ -76,7 +76,12 @@ def claiming(**claims: Any) -> bytes:
 
 def without(claim: str, **claims: Any) -> bytes:
     return signed(
-        HS256, {name: value for name, value in {"sub": "ada", "exp": LATER, **claims}.items() if name != claim}
+        HS256,
+        {
+            name: value
+            for name, value in {"sub": "ada", "exp": LATER, **claims}.items()
+            if name != claim
+        },
     )
 
 
@@ -127,21 +132,30 @@ def test_a_sound_token_counts(token: bytes) -> None:
     assert user_of(token)["id"] == "ada"
 
 
-@pytest.mark.parametrize("sub", ["a", "0042", "Ünï cödé", "a b", "\U0001f600", "a" * 255, " ", "null"])
+@pytest.mark.parametrize(
+    "sub", ["a", "0042", "Ünï cödé", "a b", "\U0001f600", "a" * 255, " ", "null"]
+)
 def test_the_user_is_the_sub_exactly(sub: str) -> None:
     assert user_of(claiming(sub=sub))["id"] == sub
 
 
-@pytest.mark.parametrize(("email", "expected"), [("ada@example.com", "ada@example.com"), (None, None)])
+@pytest.mark.parametrize(
+    ("email", "expected"), [("ada@example.com", "ada@example.com"), (None, None)]
+)
 def test_an_email_may_be_absent(email: str | None, expected: str | None) -> None:
-    assert user_of(claiming(**({"email": email} if email else {}))) == {"id": "ada", "email": expected}
+    assert user_of(claiming(**({"email": email} if email else {}))) == {
+        "id": "ada",
+        "email": expected,
+    }
 
 
 # --- tokens that do not ---
 
 HEADER, PAYLOAD, SIGNATURE = GOOD.split(b".")
 BASE = {"sub": "ada", "exp": LATER}
-RS_KEY = b"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----"
+RS_KEY = (
+    b"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----"
+)
 
 
 def spare_bits(segment: bytes) -> bytes:
@@ -166,7 +180,10 @@ MALFORMED: dict[str, bytes] = {
     "quoted": b'"' + GOOD + b'"',
     "padding": HEADER + b"." + PAYLOAD + b"." + SIGNATURE + b"=",
     "spare bits": HEADER + b"." + PAYLOAD + b"." + spare_bits(SIGNATURE),
-    "the other base64": signed(HS256, b'{"sub":"\xc3\xbf\xc3\xbe???"}').replace(b"-", b"+").replace(b"_", b"/") + b"+",
+    "the other base64": signed(HS256, b'{"sub":"\xc3\xbf\xc3\xbe???"}')
+    .replace(b"-", b"+")
+    .replace(b"_", b"/")
+    + b"+",
     "a byte beyond ASCII": HEADER + b"\xff." + PAYLOAD + b"." + SIGNATURE,
     "a length that no base64 has": HEADER + b"." + PAYLOAD + b"." + SIGNATURE[:41],
     "over 8 KiB": signed(HS256, {**BASE, "x": "a" * TOKEN_MAX_BYTES}),
@@ -174,7 +191,9 @@ MALFORMED: dict[str, bytes] = {
     "a header that is no JSON": signed(b"alg", BASE),
     "a header that is a list": signed(b'["HS256"]', BASE),
     "a header with alg twice": signed(b'{"alg":"none","alg":"HS256"}', BASE),
-    "a header that is nested 3,000 deep": signed(b'{"alg":"HS256","x":%s%s}' % (b"[" * 1500, b"]" * 1500), BASE),
+    "a header that is nested 3,000 deep": signed(
+        b'{"alg":"HS256","x":%s%s}' % (b"[" * 1500, b"]" * 1500), BASE
+    ),
     "a header with a lone surrogate": signed(b'{"alg":"HS256","kid":"\\ud800"}', BASE),
     "a header with a byte order mark": signed(b'\xef\xbb\xbf{"alg":"HS256"}', BASE),
     "a header in UTF-16": signed('{"alg":"HS256"}'.encode("utf-16-le"), BASE),
@@ -216,7 +235,10 @@ MALFORMED: dict[str, bytes] = {
     "crit, and an algorithm that is none of ours": headed(alg="HS384", crit=["exp"]),
     "crit, unsigned": encoded(b'{"alg":"none","crit":["exp"]}') + b"." + PAYLOAD + b".",
     "none, unsigned, with a payload that is not base64url": encoded(b'{"alg":"none"}') + b".a=.",
-    "none, with a signature that is not base64url": encoded(b'{"alg":"none"}') + b"." + PAYLOAD + b".a=",
+    "none, with a signature that is not base64url": encoded(b'{"alg":"none"}')
+    + b"."
+    + PAYLOAD
+    + b".a=",
     "HS384, unsigned": encoded(b'{"alg":"HS384"}') + b"." + PAYLOAD + b".",
     "exp in milliseconds": claiming(exp=LATER * 1000),
     "exp in milliseconds, with a fraction": claiming(exp=LATER * 1000 + 0.5),
@@ -248,7 +270,8 @@ OF_PUBLISHED_KEYS = {
     "EdDSA with the secret": headed(alg="EdDSA"),
 }
 UNSUPPORTED_TYPE = {
-    f"typ {kind!r}": headed(typ=kind) for kind in ("at+jwt", "dpop+jwt", "JWE", "", "JWT ", None, 1, ["JWT"])
+    f"typ {kind!r}": headed(typ=kind)
+    for kind in ("at+jwt", "dpop+jwt", "JWE", "", "JWT ", None, 1, ["JWT"])
 }
 BAD_SIGNATURE: dict[str, bytes] = {
     "another secret": signed(HS256, BASE, b"b" * 32),
@@ -282,7 +305,13 @@ NOT_YET = {
 }
 WRONG_ISSUER = {
     name: claiming(iss=name)
-    for name in ("https://evil.example", f"{FRONTEND}/", "HTTP://LOCALHOST:3000", " ", "localhost:3000")
+    for name in (
+        "https://evil.example",
+        f"{FRONTEND}/",
+        "HTTP://LOCALHOST:3000",
+        " ",
+        "localhost:3000",
+    )
 }
 WRONG_AUDIENCE: dict[str, bytes] = {
     "another": claiming(aud="https://evil.example"),
@@ -294,11 +323,21 @@ WRONG_AUDIENCE: dict[str, bytes] = {
 MISSING_SUBJECT: dict[str, bytes] = {
     "absent": without("sub"),
     "an e-mail verification token": signed(HS256, {"email": "ada@example.com", "exp": LATER}),
-    "a session cookie": signed(HS256, {"session": {"userId": "ada"}, "user": {"id": "ada"}, "exp": LATER}),
-    "id and userId instead": without("sub", id="ada", userId="ada", user_id="ada", email="ada@example.com"),
+    "a session cookie": signed(
+        HS256, {"session": {"userId": "ada"}, "user": {"id": "ada"}, "exp": LATER}
+    ),
+    "id and userId instead": without(
+        "sub", id="ada", userId="ada", user_id="ada", email="ada@example.com"
+    ),
     "Sub": without("sub", Sub="ada"),
-    **{repr(sub)[:20]: claiming(sub=sub) for sub in (None, "", 7, 0, True, ["ada"], {"id": "ada"}, "a" * 256)},
-    **{ascii(char): claiming(sub=f"a{char}b") for char in ("\0", "\n", "\r", "\t", "\x1b", "\x7f", "\x85", "\x9f")},
+    **{
+        repr(sub)[:20]: claiming(sub=sub)
+        for sub in (None, "", 7, 0, True, ["ada"], {"id": "ada"}, "a" * 256)
+    },
+    **{
+        ascii(char): claiming(sub=f"a{char}b")
+        for char in ("\0", "\n", "\r", "\t", "\x1b", "\x7f", "\x85", "\x9f")
+    },
 }
 HOSTILE: dict[str, dict[str, bytes]] = {
     "malformed_token": MALFORMED,
@@ -353,9 +392,18 @@ def test_a_time_in_milliseconds_is_said_although_another_refusal_of_its_reason_w
     ("token", "sentence"),
     [
         (without("sub"), "sub is missing; it must be the user's id"),
-        (without("sub", userId="ada-canary"), "sub is missing; it must be the user's id (the token has userId)"),
         (
-            without("sub", user={"id": "ada-canary"}, email="ada-canary@example.com", id="ada-canary", ada="canary"),
+            without("sub", userId="ada-canary"),
+            "sub is missing; it must be the user's id (the token has userId)",
+        ),
+        (
+            without(
+                "sub",
+                user={"id": "ada-canary"},
+                email="ada-canary@example.com",
+                id="ada-canary",
+                ada="canary",
+            ),
             "sub is missing; it must be the user's id (the token has id, user, email)",
         ),
         (claiming(sub=7), "sub is not a string; it must be the user's id"),
@@ -365,7 +413,9 @@ def test_a_time_in_milliseconds_is_said_although_another_refusal_of_its_reason_w
         (claiming(sub="a\nb"), "sub has control characters; it must be the user's id"),
     ],
 )
-def test_the_log_says_what_is_wrong_with_sub(token: bytes, sentence: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_what_is_wrong_with_sub(
+    token: bytes, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
     refused = refusal(token)
     assert (refused.reason, refused.hint) == ("missing_subject", sentence)
     assert sentence in caplog.text
@@ -382,7 +432,8 @@ def test_a_token_of_exactly_8_kib_is_read() -> None:
     short = len(claiming(x=""))
     room = (TOKEN_MAX_BYTES - short) * 3 // 4
     token = max(
-        (claiming(x="a" * (room + more)) for more in range(-3, 4)), key=lambda one: (len(one) <= 8192, len(one))
+        (claiming(x="a" * (room + more)) for more in range(-3, 4)),
+        key=lambda one: (len(one) <= 8192, len(one)),
     )
     assert TOKEN_MAX_BYTES - 3 <= len(token) <= TOKEN_MAX_BYTES == 8192
     assert user_of(token)["id"] == "ada"
@@ -394,7 +445,10 @@ def test_every_flipped_bit_of_a_signature_is_refused() -> None:
     for bit in range(len(raw) * 8):
         flipped = bytearray(raw)
         flipped[bit // 8] ^= 1 << bit % 8
-        assert refusal(HEADER + b"." + PAYLOAD + b"." + encoded(bytes(flipped)), by).reason == "bad_signature"
+        assert (
+            refusal(HEADER + b"." + PAYLOAD + b"." + encoded(bytes(flipped)), by).reason
+            == "bad_signature"
+        )
 
 
 def test_every_flipped_bit_of_a_token_is_refused() -> None:
@@ -420,7 +474,11 @@ def test_without_a_secret_no_hs256_token_counts() -> None:
 
 
 def test_the_secret_is_raw_bytes() -> None:
-    for secret in ("schlüssel-" * 4, "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA==", "0x" + "ab" * 20):
+    for secret in (
+        "schlüssel-" * 4,
+        "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA==",
+        "0x" + "ab" * 20,
+    ):
         token = signed(HS256, BASE, secret.encode())
         assert user_of(token, verifier(secret=secret.encode()))["id"] == "ada"
 
@@ -460,7 +518,8 @@ def test_after_the_rotation_the_previous_secret_counts_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "reason"), [("iss", "wrong_issuer"), ("aud", "wrong_audience"), ("exp", "malformed_token")]
+    ("missing", "reason"),
+    [("iss", "wrong_issuer"), ("aud", "wrong_audience"), ("exp", "malformed_token")],
 )
 def test_strict_requires_what_may_else_be_missing(missing: str, reason: str) -> None:
     token = without(missing, iss=FRONTEND, aud=FRONTEND)
@@ -584,7 +643,9 @@ CHALLENGE = re.compile(
 
 
 @pytest.mark.parametrize("reason", HOSTILE)
-def test_the_answer_gives_the_reason_and_a_challenge_of_fixed_words(ada: Person, reason: str) -> None:
+def test_the_answer_gives_the_reason_and_a_challenge_of_fixed_words(
+    ada: Person, reason: str
+) -> None:
     bodies = set()
     for token in HOSTILE[reason].values():
         if len(token) > 30_000 or not token.isascii():
@@ -592,20 +653,32 @@ def test_the_answer_gives_the_reason_and_a_challenge_of_fixed_words(ada: Person,
         reply = ada.request("GET", ada.tasks, headers={"Authorization": b"Bearer " + token})
         assert reply.status_code == 401
         body = reply.json()
-        assert (body["code"], body["error"], body["reason"]) == ("UNAUTHORIZED", "Invalid token", reason)
+        assert (body["code"], body["error"], body["reason"]) == (
+            "UNAUTHORIZED",
+            "Invalid token",
+            reason,
+        )
         if "milliseconds" not in reply.headers["WWW-Authenticate"]:  # which has advice of its own
             bodies.add(reply.content)
         challenge = reply.headers["WWW-Authenticate"]
         assert CHALLENGE.fullmatch(challenge)
-        assert not any(part and part in challenge.encode() for part in token.split(b".") if len(part) > 6)
+        assert not any(
+            part and part in challenge.encode() for part in token.split(b".") if len(part) > 6
+        )
     assert len(bodies) == 1
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Token x", "bearer\t", "Bearerx"])
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Token x", "bearer\t", "Bearerx"]
+)
 def test_no_token_is_told_only_the_realm(server: servers.Running, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
     reply = ask(server.url, "GET", "/api/ada/tasks", None, headers)
-    assert (reply.status, reply.json()["reason"], reply.error) == (401, "missing_token", "Missing token")
+    assert (reply.status, reply.json()["reason"], reply.error) == (
+        401,
+        "missing_token",
+        "Missing token",
+    )
     assert reply.headers["www-authenticate"] == 'Bearer realm="todo"'
 
 
@@ -621,7 +694,9 @@ def test_a_token_at_the_door_counts_for_its_own_path_only(ada: Person, bob: Pers
     assert ada.request("GET", bob.tasks).status_code == 403
 
 
-def test_flipped_signatures_are_refused_at_the_door_after_the_token_was_remembered(ada: Person) -> None:
+def test_flipped_signatures_are_refused_at_the_door_after_the_token_was_remembered(
+    ada: Person,
+) -> None:
     assert ada.get().status_code == 200
     head, _, signature = ada.token.encode().rpartition(b".")
     for bit in range(0, 256, 23):
@@ -641,15 +716,25 @@ def test_the_log_names_no_token_secret_or_address(ada: Person, server: servers.R
         token_for(ada.id, email=address, exp=1),
         token_for(ada.id, email=address, aud=canary),
         token_for("", email=address),
-        signed({**HS256, "kid": f"{canary}\r\nforged line"}, {"sub": "ada", "email": address}, b"b" * 32).decode(),
+        signed(
+            {**HS256, "kid": f"{canary}\r\nforged line"},
+            {"sub": "ada", "email": address},
+            b"b" * 32,
+        ).decode(),
         signed({"alg": canary}, {"sub": canary}).decode(),
         f"{canary}.{canary}",
         canary,
     ]
     for token in tokens:
         ada.request("GET", ada.tasks, headers={"Authorization": f"Bearer {token}"})
-        ada.request("GET", f"{ada.tasks}?access_token={token}&email={address}", headers={"Authorization": "Bearer x"})
-        ada.post({"title": canary, "description": token}, headers={"Authorization": f"Bearer {token}"})
+        ada.request(
+            "GET",
+            f"{ada.tasks}?access_token={token}&email={address}",
+            headers={"Authorization": "Bearer x"},
+        )
+        ada.post(
+            {"title": canary, "description": token}, headers={"Authorization": f"Bearer {token}"}
+        )
     printed = server.printed()
     assert " 401 " in printed  # the requests are there
     assert canary not in printed
@@ -658,7 +743,9 @@ def test_the_log_names_no_token_secret_or_address(ada: Person, server: servers.R
         assert not any(part in printed for part in token.split(".") if len(part) > 20)
 
 
-def test_a_refusal_is_logged_by_reason_and_hash_once_a_minute(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
+def test_a_refusal_is_logged_by_reason_and_hash_once_a_minute(
+    caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
     by = verifier()
     with caplog.at_level(logging.WARNING, "todo.auth"):
         for _ in range(3):
@@ -672,6 +759,8 @@ def test_a_refusal_is_logged_by_reason_and_hash_once_a_minute(caplog: pytest.Log
     ]
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 3
-    for line, digest, reason in zip(lines, hashes, ("bad_signature", "token_expired", "bad_signature"), strict=True):
+    for line, digest, reason in zip(
+        lines, hashes, ("bad_signature", "token_expired", "bad_signature"), strict=True
+    ):
         assert re.search(rf"\b{digest}\b", line)
         assert reason in line

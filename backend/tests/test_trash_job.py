@@ -31,7 +31,8 @@ CLIENTS = 4  # two at each server
 ROUNDS = 3
 CONTROL_ROUNDS = 10
 
-# Every task with an odd number has expired, and its change says the same, so that the deletion may be undone.
+# Every task with an odd number has expired, and its change says the same, so that the deletion may
+# be undone.
 AGE = """
 WITH aged AS (
     UPDATE tasks SET deleted_at = deleted_at - interval '31 days', updated_at = updated_at - interval '31 days'
@@ -45,7 +46,10 @@ FROM aged WHERE changes.user_id = aged.user_id AND changes.seq = aged.version
 """
 STORE = storage.STORE.text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
 WRONG = STORE
-for condition in ("(was.deleted_at IS NOT NULL) <> e_in_trash", "was.updated_at >= e_untouched_since"):
+for condition in (
+    "(was.deleted_at IS NOT NULL) <> e_in_trash",
+    "was.updated_at >= e_untouched_since",
+):
     WRONG = WRONG.replace(condition, f"(e_op <> 'purge' AND {condition})")
 
 
@@ -167,9 +171,13 @@ def one_round(town: Town, people: list[Person], seed: int, acts: tuple[str, ...]
     return judge(town, people, made, restored, purged)
 
 
-def judge(town: Town, people: list[Person], made: list[Trashed], restored: set[int], purged: set[int]) -> Outcome:
+def judge(
+    town: Town, people: list[Person], made: list[Trashed], restored: set[int], purged: set[int]
+) -> Outcome:
     violations, by_job = [], set()
-    log, live, in_trash = (ask_all(town, people, path) for path in ("/v1/changes", "tasks", "/v1/trash"))
+    log, live, in_trash = (
+        ask_all(town, people, path) for path in ("/v1/changes", "tasks", "/v1/trash")
+    )
     for person in people:
         numbers = [change["seq"] for change in log[person.id]]
         [[latest]] = sql(town.url, "SELECT seq FROM change_counters WHERE user_id = $1", person.id)
@@ -181,7 +189,9 @@ def judge(town: Town, people: list[Person], made: list[Trashed], restored: set[i
         is_live = task.id in {one["id"] for one in live[task.owner.id]}
         is_trashed = task.id in {one["id"] for one in in_trash[task.owner.id]}
         if [is_live, is_trashed, bool(purges)].count(True) != 1 or len(purges) > 1:
-            violations.append(f"task {task.id} is in {is_live + is_trashed} places, and was purged {len(purges)} times")
+            violations.append(
+                f"task {task.id} is in {is_live + is_trashed} places, and was purged {len(purges)} times"
+            )
         if task.id in restored and not is_live:
             violations.append(f"task {task.id} was restored and is missing")
         if (task.id in purged) != (bool(purges) and purges[0]["actor"]["kind"] == "user"):
@@ -205,9 +215,15 @@ def ask_all(town: Town, people: list[Person], path: str) -> dict[str, list[Any]]
         answers = []
         for server in town.servers:
             said: list[Any] = []
-            with httpx.Client(base_url=server.url, headers=person.client.headers, timeout=20) as client:
+            with httpx.Client(
+                base_url=server.url, headers=person.client.headers, timeout=20
+            ) as client:
                 while True:
-                    query = {"since": len(said), "limit": 500} if path == "/v1/changes" else {"limit": 500}
+                    query = (
+                        {"since": len(said), "limit": 500}
+                        if path == "/v1/changes"
+                        else {"limit": 500}
+                    )
                     page = client.get(target, params=query).json()["data"]
                     said += page
                     if path != "/v1/changes" or len(page) < 500:
@@ -226,7 +242,9 @@ def people(town: Town) -> Iterator[list[Person]]:
         one.client.close()
 
 
-def test_what_was_restored_stays_and_what_was_purged_stays_away(town: Town, people: list[Person]) -> None:
+def test_what_was_restored_stays_and_what_was_purged_stays_away(
+    town: Town, people: list[Person]
+) -> None:
     restored, purged, by_job = set[int](), set[int](), set[int]()
     for seed in range(ROUNDS):
         outcome = one_round(town, people, seed, ("restore", "undo", "restore", "undo", "purge"))
@@ -241,8 +259,13 @@ def test_what_was_restored_stays_and_what_was_purged_stays_away(town: Town, peop
     for person in people:
         for change in before[person.id]:
             if change["entity_id"] in purged | by_job:  # nothing brings it back
-                assert person.request("POST", f"/v1/changes/{change['seq']}/undo").status_code == 409
-                assert person.request("POST", f"/v1/trash/{change['entity_id']}/restore").status_code == 404
+                assert (
+                    person.request("POST", f"/v1/changes/{change['seq']}/undo").status_code == 409
+                )
+                assert (
+                    person.request("POST", f"/v1/trash/{change['entity_id']}/restore").status_code
+                    == 404
+                )
     assert ask_all(town, people, "/v1/changes") == before
 
 
@@ -253,7 +276,9 @@ def test_a_purge_that_does_not_ask_whether_it_is_in_the_trash_still_is_found_out
     assert WRONG.count("(e_op <> 'purge' AND ") == 2
     sql(town.url, WRONG)
     try:
-        found = next((one for seed in range(CONTROL_ROUNDS) if (one := violations(town, people, seed))), [])
+        found = next(
+            (one for seed in range(CONTROL_ROUNDS) if (one := violations(town, people, seed))), []
+        )
     finally:
         sql(town.url, STORE)
     assert any("was restored and is missing" in violation for violation in found)

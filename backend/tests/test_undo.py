@@ -79,7 +79,9 @@ def complete(person: Person, id: int) -> Any:
 
 
 def set_completed(completed: bool) -> Act:
-    return lambda person, task_id: person.patch(f"/{task_id}/complete", json={"completed": completed})
+    return lambda person, task_id: person.patch(
+        f"/{task_id}/complete", json={"completed": completed}
+    )
 
 
 def delete(person: Person, id: int) -> Any:
@@ -121,7 +123,9 @@ OPERATIONS: dict[str, list[Act]] = {  # the last one is undone
 
 
 @pytest.mark.parametrize("acts", OPERATIONS.values(), ids=OPERATIONS)
-def test_undo_restores_the_exact_earlier_state_and_undo_of_undo_the_later(acts: list[Act], ada: Person) -> None:
+def test_undo_restores_the_exact_earlier_state_and_undo_of_undo_the_later(
+    acts: list[Act], ada: Person
+) -> None:
     id = ada.has("Buy milk", "Two litres")["id"]
     for act in acts[:-1]:
         do(ada, id, act)
@@ -138,7 +142,9 @@ def test_undo_restores_the_exact_earlier_state_and_undo_of_undo_the_later(acts: 
     assert everything(ada) == seen
 
 
-def test_undoing_a_creation_moves_it_to_the_trash_and_undoing_that_takes_it_out(ada: Person) -> None:
+def test_undoing_a_creation_moves_it_to_the_trash_and_undoing_that_takes_it_out(
+    ada: Person,
+) -> None:
     task = ada.has("Buy milk", "Two litres")
     created = state(ada, task["id"])
     [made] = take_back(ada, 1)
@@ -169,13 +175,27 @@ def test_a_task_in_the_trash_is_put_right_where_it_is(ada: Person) -> None:
     assert state(ada, id) == (place, {**shown, "title": "Buy milk"}) != (place, shown)
 
 
-NEWER: dict[str, tuple[list[Act], Act, list[str]]] = {  # before; after what is undone; the fields in conflict
+NEWER: dict[
+    str, tuple[list[Act], Act, list[str]]
+] = {  # before; after what is undone; the fields in conflict
     "title": ([put(title="B")], put(title="C"), ["title"]),
     "one of two": ([put(title="B", description="b")], put(description="c"), ["description"]),
-    "both": ([put(title="B", description="b")], put(title="C", description=None), ["description", "title"]),
+    "both": (
+        [put(title="B", description="b")],
+        put(title="C", description=None),
+        ["description", "title"],
+    ),
     "cleared since": ([put(description="b")], put(description=None), ["description"]),
-    "completed at another time": ([complete], lambda *of: [complete(*of), complete(*of)][-1], ["completed_at"]),
-    "deleted at another time": ([delete], lambda *of: [restore(*of), delete(*of)][-1], ["deleted_at"]),
+    "completed at another time": (
+        [complete],
+        lambda *of: [complete(*of), complete(*of)][-1],
+        ["completed_at"],
+    ),
+    "deleted at another time": (
+        [delete],
+        lambda *of: [restore(*of), delete(*of)][-1],
+        ["deleted_at"],
+    ),
     "restored and deleted again": ([delete, restore], delete, ["deleted_at"]),
     "a creation, title edited": ([], put(title="B"), ["title"]),
     "a creation, completed": ([], complete, ["completed", "completed_at"]),
@@ -184,7 +204,11 @@ NEWER: dict[str, tuple[list[Act], Act, list[str]]] = {  # before; after what is 
         put(title="B", description="b", completed=True),
         ["completed", "completed_at", "description", "title"],
     ),
-    "a creation, edited and deleted": ([], lambda *of: [put(title="B")(*of), delete(*of)][-1], ["title"]),
+    "a creation, edited and deleted": (
+        [],
+        lambda *of: [put(title="B")(*of), delete(*of)][-1],
+        ["title"],
+    ),
 }
 
 
@@ -344,7 +368,9 @@ def test_a_group_is_undone_as_one_change_of_each_task_and_back_again(
     assert take_group_back(ada, made[0]["group"]) == []
 
 
-def test_a_creation_and_its_edits_in_one_group_are_undone_as_a_creation(ada: Person, database_url: str) -> None:
+def test_a_creation_and_its_edits_in_one_group_are_undone_as_a_creation(
+    ada: Person, database_url: str
+) -> None:
     eggs = ada.has("Buy eggs")["id"]
     edits = [storage.update(TASK, eggs, {"title": "Buy ten eggs"}), storage.toggle(TASK, eggs)]
     one_by_one(database_url, ada, edits)
@@ -375,7 +401,11 @@ def test_a_group_of_which_one_change_is_in_conflict_is_not_undone_at_all(
     do(ada, ids[place], delete, purge)
     seen = everything(ada)
     answer = ada.request("POST", "/v1/undo", json={"group": group})
-    assert (answer.status_code, answer.json()["code"], "errors" in answer.json()) == (409, "UNDO_CONFLICT", False)
+    assert (answer.status_code, answer.json()["code"], "errors" in answer.json()) == (
+        409,
+        "UNDO_CONFLICT",
+        False,
+    )
     assert everything(ada) == seen
 
 
@@ -404,9 +434,17 @@ def test_a_group_that_changed_a_field_twice_is_undone_and_then_nothing_of_it_is_
     assert everything(ada) == seen
 
 
-def test_what_somebody_else_wrote_between_two_changes_of_a_group_is_not_lost(ada: Person, database_url: str) -> None:
+def test_what_somebody_else_wrote_between_two_changes_of_a_group_is_not_lost(
+    ada: Person, database_url: str
+) -> None:
     id = ada.has("A")["id"]
-    do(ada, id, put(title="B", description="One"), put(title="Between"), put(title="C", description="Two"))
+    do(
+        ada,
+        id,
+        put(title="B", description="One"),
+        put(title="Between"),
+        put(title="C", description="Two"),
+    )
     group = grouped(database_url, ada, (2, 4))
     seen = everything(ada)
     answer = ada.request("POST", "/v1/undo", json={"group": group})
@@ -457,7 +495,9 @@ def net_of(which: list[Done]) -> tuple[dict[str, list[Any]], set[str]]:
             if name in net and net[name][1] != old:
                 between.add(name)
             net[name] = [net.get(name, [old])[0], new]
-    return {name: pair for name, pair in net.items() if pair[0] != pair[1] or name in between}, between
+    return {
+        name: pair for name, pair in net.items() if pair[0] != pair[1] or name in between
+    }, between
 
 
 class Model:
@@ -473,7 +513,12 @@ class Model:
 
     def create(self, group: UUID, id: int, **fields: Any) -> None:
         new = {**dict.fromkeys((*FIELDS, "deleted_at")), **fields}
-        self._note(group, id, "create", {name: [None, value] for name, value in new.items() if value is not None})
+        self._note(
+            group,
+            id,
+            "create",
+            {name: [None, value] for name, value in new.items() if value is not None},
+        )
         self.tasks[id] = new
 
     def update(self, group: UUID, id: int, fields: Fields, skips_same: bool = False) -> None:
@@ -515,7 +560,11 @@ class Model:
             return []
         net, newer = net_of(which)
         if any(done.op == "create" for done in which):
-            newer = {name for name in FIELDS if name in newer or task[name] != net.get(name, [None, None])[1]}
+            newer = {
+                name
+                for name in FIELDS
+                if name in newer or task[name] != net.get(name, [None, None])[1]
+            }
             new = {**task, "deleted_at": task["deleted_at"] or self.now}
         else:
             newer |= {name for name, pair in net.items() if task[name] not in pair}
@@ -536,7 +585,9 @@ class Model:
         was = self.tasks[id]
         moved = (was["deleted_at"] is None) != (new["deleted_at"] is None)
         op = ("delete" if new["deleted_at"] else "restore") if moved else "update"
-        self._note(group, id, op, {name: [was[name], new[name]] for name in new if was[name] != new[name]})
+        self._note(
+            group, id, op, {name: [was[name], new[name]] for name in new if was[name] != new[name]}
+        )
         self.tasks[id] = new
 
     def _note(self, group: UUID, id: int, op: str, fields: dict[str, list[Any]]) -> None:
@@ -554,7 +605,18 @@ class Step(NamedTuple):
     fields: Fields
 
 
-KINDS = ("create", "update", "toggle", "set", "delete", "restore", "purge", "several", "undo", "undo group")
+KINDS = (
+    "create",
+    "update",
+    "toggle",
+    "set",
+    "delete",
+    "restore",
+    "purge",
+    "several",
+    "undo",
+    "undo group",
+)
 CHANGED = st.fixed_dictionaries(
     {},
     optional={
@@ -643,7 +705,9 @@ def imagine(model: Model, group: UUID, call: Call) -> None:
         case "toggle":
             model.toggle(group, call.id)
         case "set":
-            model.update(group, call.id, {"completed": call.fields.get("completed", True)}, skips_same=True)
+            model.update(
+                group, call.id, {"completed": call.fields.get("completed", True)}, skips_same=True
+            )
         case "delete":
             model.delete(group, call.id)
         case "restore":
@@ -735,7 +799,10 @@ class Pair:
                 change["entity_id"],
                 change["op"],
                 {
-                    name: [numbers[value] if value and name.endswith("_at") else value for value in pair]
+                    name: [
+                        numbers[value] if value and name.endswith("_at") else value
+                        for value in pair
+                    ]
                     for name, pair in change["fields"].items()
                 },
             )
@@ -746,20 +813,32 @@ class Pair:
         shown = {}
         for row in (*live, *in_trash):
             task = {"deleted_at": None, **row}
-            times = {name: numbers_of_times.get(task[name]) for name in ("completed_at", "deleted_at")}
+            times = {
+                name: numbers_of_times.get(task[name]) for name in ("completed_at", "deleted_at")
+            }
             assert numbers_of_times[task["updated_at"]] == task["version"]
-            shown[row["id"]] = {**{name: task[name] for name in FIELDS}, **times, "version": task["version"]}
+            shown[row["id"]] = {
+                **{name: task[name] for name in FIELDS},
+                **times,
+                "version": task["version"],
+            }
         assert len(shown) == len(live) + len(in_trash)
         return shown, log
 
     def _modelled(self) -> tuple[Any, ...]:
         versions = {done.id: done.seq for done in self.model.log}
-        return {id: {**task, "version": versions[id]} for id, task in self.model.tasks.items()}, self.model.log
+        return {
+            id: {**task, "version": versions[id]} for id, task in self.model.tasks.items()
+        }, self.model.log
 
 
 def about(error: NotFound | UndoConflict) -> list[str] | str:
     """The fields of a conflict."""
-    return [problem.field for problem in error.problems] if isinstance(error, UndoConflict) else "absent"
+    return (
+        [problem.field for problem in error.problems]
+        if isinstance(error, UndoConflict)
+        else "absent"
+    )
 
 
 def text_of(at: datetime) -> str:
@@ -788,8 +867,17 @@ def test_whatever_is_done_the_model_and_the_database_agree(database_url: str) ->
         runner.run(superuser.close())
         runner.run(pool.close())
 
-    rare = [f"{kind}: {what}" for kind in ("undo", "undo group") for what in ("0 done", "1 done", "conflict in 0")]
-    rare += ["undo: conflict in 1", "undo: conflict in 2", "undo group: 2 done", "undo group: conflict in 1"]
+    rare = [
+        f"{kind}: {what}"
+        for kind in ("undo", "undo group")
+        for what in ("0 done", "1 done", "conflict in 0")
+    ]
+    rare += [
+        "undo: conflict in 1",
+        "undo: conflict in 2",
+        "undo group: 2 done",
+        "undo group: conflict in 1",
+    ]
     rare += ["undo: absent", "purge: 1 done", "restore: 1 done", "restore: absent", "set: 0 done"]
     rare += ["several: 0 done", "several: 1 done", "several: 2 done"]
     assert [what for what in rare if not came[what]] == []  # it was not idle

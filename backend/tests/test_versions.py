@@ -90,7 +90,10 @@ def released() -> str:
 @pytest.fixture(scope="module")
 def owner(cluster: embedded.Server) -> Iterator[str]:
     for role in (migrate.ROLE, migrate.RETENTION_ROLE):
-        sql(cluster.url, f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+        sql(
+            cluster.url,
+            f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN END $$",
+        )
     sql(cluster.url, f"CREATE ROLE {OWNER} LOGIN IN ROLE {migrate.ROLE}, {migrate.RETENTION_ROLE}")
     yield OWNER
     sql(cluster.url, f"DROP ROLE {OWNER}")
@@ -125,7 +128,10 @@ def rows(url: str, table: str) -> list[dict[str, Any]]:
 
 
 def without_gaps(url: str, user: str) -> bool:
-    logged = [row["seq"] for row in sql(url, "SELECT seq FROM changes WHERE user_id = $1 ORDER BY seq", user)]
+    logged = [
+        row["seq"]
+        for row in sql(url, "SELECT seq FROM changes WHERE user_id = $1 ORDER BY seq", user)
+    ]
     [[last]] = sql(url, "SELECT seq FROM change_counters WHERE user_id = $1", user)
     return logged == list(range(1, last + 1))
 
@@ -170,7 +176,11 @@ def test_it_is_then_as_if_it_had_been_made_today(upgraded: Any, fresh: str) -> N
         found["functions"] = wanted["functions"]
     assert found == wanted
     schema = asyncio.run(migrate.inspect(dsn.parse(as_owner(url))))
-    assert (schema.version, schema.role, schema.row_security_proven) == (migrate.HEAD, migrate.ROLE, True)
+    assert (schema.version, schema.role, schema.row_security_proven) == (
+        migrate.HEAD,
+        migrate.ROLE,
+        True,
+    )
     assert schema.is_complete
 
 
@@ -188,7 +198,9 @@ def test_and_everything_can_be_done_with_it(upgraded: Any) -> None:
     """As the role that the requests have. The ids and the numbers go on where they were."""
     url, _, before = upgraded
     user = "user-1"
-    own = [task for task in before["tasks"] if task["user_id"] == user and not task.get("deleted_at")]
+    own = [
+        task for task in before["tasks"] if task["user_id"] == user and not task.get("deleted_at")
+    ]
     newest = max(task["id"] for task in before["tasks"])
 
     async def work() -> None:
@@ -214,7 +226,11 @@ def test_and_everything_can_be_done_with_it(upgraded: Any) -> None:
 def test_answers_that_were_kept_then_are_forgotten_with_what_they_show(upgraded: Any) -> None:
     url, version, before = upgraded
     user = "user-2"
-    gone, *others = [task["id"] for task in before["tasks"] if task["user_id"] == user and not task.get("deleted_at")]
+    gone, *others = [
+        task["id"]
+        for task in before["tasks"]
+        if task["user_id"] == user and not task.get("deleted_at")
+    ]
 
     async def purge() -> None:
         async with opened(url) as pool:
@@ -224,7 +240,9 @@ def test_answers_that_were_kept_then_are_forgotten_with_what_they_show(upgraded:
 
     asyncio.run(purge())
     empty = "SELECT key FROM idempotency_keys WHERE user_id = $1 AND body IS NULL ORDER BY key"
-    assert [row["key"] for row in sql(url, empty, user)] == (["all", f"one-{gone}"] if version > "0001" else [])
+    assert [row["key"] for row in sql(url, empty, user)] == (
+        ["all", f"one-{gone}"] if version > "0001" else []
+    )
     assert sql(url, "SELECT FROM idempotency_keys WHERE user_id <> $1 AND body IS NULL", user) == []
     kept = "SELECT FROM idempotency_keys WHERE user_id = $1 AND key = ANY ($2) AND body IS NOT NULL"
     there = sql(url, kept, user, ["none", *(f"one-{id}" for id in others)])
@@ -234,9 +252,14 @@ def test_answers_that_were_kept_then_are_forgotten_with_what_they_show(upgraded:
 # --- what is frozen ---
 
 
-def test_the_migrations_of_the_last_release_still_make_its_tables(cluster: embedded.Server, owner: str) -> None:
+def test_the_migrations_of_the_last_release_still_make_its_tables(
+    cluster: embedded.Server, owner: str
+) -> None:
     """Whoever changes one of them changes databases that were made long ago, and not those."""
-    with own_database(cluster, "version_frozen") as theirs, own_database(cluster, "version_ours") as ours:
+    with (
+        own_database(cluster, "version_frozen") as theirs,
+        own_database(cluster, "version_ours") as ours,
+    ):
         for url, script in ((theirs, released()), (ours, migrate.script(None, LAST_RELEASE))):
             asyncio.run(run_script(url, script))
         found, wanted = catalogue(ours), catalogue(theirs)
@@ -250,8 +273,17 @@ def test_the_migrations_name_nothing_that_will_change() -> None:
     for path in (migrate.MIGRATIONS / "versions").glob("[0-9]*.py"):
         tree = ast.parse(path.read_text())
         named = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        named |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        ours = {name for name in named if name and name.partition(".")[0] not in ("alembic", "sqlalchemy")}
+        named |= {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        ours = {
+            name
+            for name in named
+            if name and name.partition(".")[0] not in ("alembic", "sqlalchemy")
+        }
         assert ours <= {"postgres.migrate", "migrations.isolation"}, path.name
     assert not re.search(r"CREATE (OR REPLACE )?FUNCTION", migrate.script(None))
 
@@ -284,7 +316,9 @@ class LastRelease:
         [made] = await self.call("create", uuid4(), title, description)
         return made
 
-    async def update(self, id: int, fields: dict[str, Any] | None, group: UUID | None = None) -> Any:
+    async def update(
+        self, id: int, fields: dict[str, Any] | None, group: UUID | None = None
+    ) -> Any:
         """Without fields it is toggled."""
         [changed] = await self.call(
             "update", group or uuid4(), id, None, None if fields is None else json.dumps(fields)
@@ -320,7 +354,9 @@ async def all_that_it_does(server: LastRelease, last: int) -> int:
     """Every write of the last release. The number of the last change; `last` was that of the one before."""
     made = await server.create("Buy milk", "Two litres")
     assert (made["applied"], made["version"]) == (True, last + 1)
-    assert (await server.update(made["id"], {"title": "Buy oat milk", "description": None}))["version"] == last + 2
+    assert (await server.update(made["id"], {"title": "Buy oat milk", "description": None}))[
+        "version"
+    ] == last + 2
     assert (await server.update(made["id"], None))["version"] == last + 3
     assert [row["outcome"] for row in await server.undo(last + 2)] == ["done", None]
     assert [row["version"] for row in await server.move(made["id"], True)] == [last + 5]
@@ -362,7 +398,10 @@ def test_each_undoes_what_the_other_did(last: str) -> None:
             [back] = await undo.change(db, 5)  # and from after
             assert back["fields"] == {"title": ["Three", "Before"]}
 
-            edits = [storage.update(TASK, made["id"], {"title": "Four"}), storage.toggle(TASK, made["id"])]
+            edits = [
+                storage.update(TASK, made["id"], {"title": "Four"}),
+                storage.toggle(TASK, made["id"]),
+            ]
             await db.store(*edits)
             [new] = {change["group"] for change in await changes.since(db, 6, 9)}
             done = await server.undo(None, UUID(new))  # of this release
@@ -376,7 +415,9 @@ def test_each_undoes_what_the_other_did(last: str) -> None:
 
 @pytest.mark.parametrize("purged_by", ["this release", "the last release"])
 @pytest.mark.parametrize("kept_by", ["this release", "the last release"])
-def test_no_answer_outlives_what_it_shows_whoever_kept_it(kept_by: str, purged_by: str, last: str) -> None:
+def test_no_answer_outlives_what_it_shows_whoever_kept_it(
+    kept_by: str, purged_by: str, last: str
+) -> None:
     upgrade(last)
 
     async def run() -> None:
@@ -399,9 +440,10 @@ def test_no_answer_outlives_what_it_shows_whoever_kept_it(kept_by: str, purged_b
                 await server.call("purge", uuid4(), gone)
 
     asyncio.run(run())
-    assert [row["key"] for row in sql(last, "SELECT key FROM idempotency_keys WHERE body IS NULL ORDER BY key")] == [
-        *("both", "one")
-    ]
+    assert [
+        row["key"]
+        for row in sql(last, "SELECT key FROM idempotency_keys WHERE body IS NULL ORDER BY key")
+    ] == [*("both", "one")]
 
 
 def test_both_write_at_once_while_the_newer_one_migrates(last: str) -> None:
@@ -412,7 +454,9 @@ def test_both_write_at_once_while_the_newer_one_migrates(last: str) -> None:
     async def older(ids: list[int], number: int) -> None:
         async with last_release(last, "ada") as server:
             while len(said) < WRITES or not moved.is_set():
-                row = await server.update(ids[len(said) % 2], None if number else {"title": f"Older {number}"})
+                row = await server.update(
+                    ids[len(said) % 2], None if number else {"title": f"Older {number}"}
+                )
                 said.append((row["version"], row["id"]))
                 await asyncio.sleep(0.002)
 
@@ -420,7 +464,11 @@ def test_both_write_at_once_while_the_newer_one_migrates(last: str) -> None:
         async with opened(last) as pool:
             db = OwnerDatabase(pool, "ada")
             for number in range(WRITES):
-                edits = [storage.toggle(TASK, id) for id in ids] if number % 2 else [storage.toggle(TASK, ids[0])]
+                edits = (
+                    [storage.toggle(TASK, id) for id in ids]
+                    if number % 2
+                    else [storage.toggle(TASK, ids[0])]
+                )
                 for outcome in await db.store(*edits):
                     assert outcome.object
                     said.append((outcome.object["version"], outcome.object["id"]))

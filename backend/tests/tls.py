@@ -35,24 +35,34 @@ class Authority:
         draft = draft.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         draft = draft.add_extension(_key_usage(signs_others=True), critical=True)
         self.file = folder / f"{name}.pem"
-        self.file.write_bytes(draft.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        self.file.write_bytes(
+            draft.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        )
 
     def certify(self, name: str, *, server: bool) -> tuple[Path, Path]:
         """A certificate for a host `name`, or a login of that name, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        draft = _draft(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key(), self)
-        draft = draft.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        draft = _draft(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key(), self
+        )
+        draft = draft.add_extension(
+            x509.BasicConstraints(ca=False, path_length=None), critical=True
+        )
         draft = draft.add_extension(_key_usage(signs_others=False), critical=True)
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         draft = draft.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        draft = draft.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        draft = draft.add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False
+        )
         certificate_file, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate = draft.sign(self.key, hashes.SHA256())
         certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         with open(os.open(key_file, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
             file.write(
                 key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
                 )
             )
         return certificate_file, key_file
@@ -77,7 +87,10 @@ class Postgres:
         self._initialise()
         self.start()
         login = f"CREATE ROLE {LOGIN} LOGIN CREATEROLE BYPASSRLS PASSWORD '{PASSWORD}'"
-        for statement in (login, *(f"CREATE DATABASE {name} OWNER {LOGIN}" for name in (CERTIFIED, PLAIN))):
+        for statement in (
+            login,
+            *(f"CREATE DATABASE {name} OWNER {LOGIN}" for name in (CERTIFIED, PLAIN)),
+        ):
             wire.run(self._socket, "postgres", statement)
 
     def url(self, database: str, parameters: str, host: str = "localhost") -> str:
@@ -108,8 +121,21 @@ class Postgres:
 
     def _initialise(self) -> None:
         identity.give(self.folder, self.user)
-        program = [str(self.programs / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust", "--no-sync"]
-        program += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--lc-ctype=C.UTF-8"]
+        program = [
+            str(self.programs / "initdb"),
+            "-D",
+            str(self.data),
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+        ]
+        program += [
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--lc-ctype=C.UTF-8",
+        ]
         process = self._run(program, subprocess.DEVNULL)
         assert process.wait(60) == 0
         certificate, key = self.certificate
@@ -136,14 +162,18 @@ class Postgres:
         )
 
 
-def _draft(subject: x509.Name, key: ec.EllipticCurvePublicKey, by: Authority) -> x509.CertificateBuilder:
+def _draft(
+    subject: x509.Name, key: ec.EllipticCurvePublicKey, by: Authority
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder(by.name, subject, key, x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key()), critical=False
+        )
     )
 
 
@@ -151,5 +181,8 @@ def _key_usage(signs_others: bool) -> x509.KeyUsage:
     names = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
     others = dict.fromkeys((*names, "encipher_only", "decipher_only"), False)
     return x509.KeyUsage(
-        digital_signature=not signs_others, key_cert_sign=signs_others, crl_sign=signs_others, **others
+        digital_signature=not signs_others,
+        key_cert_sign=signs_others,
+        crl_sign=signs_others,
+        **others,
     )

@@ -34,7 +34,10 @@ PROXY_PORT = 80  # where its URL names none
 
 _BY_CURVE = {"OKP Ed25519": "EdDSA", "EC P-256": "ES256", "EC P-521": "ES512"}
 _RSA_ALGORITHMS = ("RS256", "PS256")
-_MISLABELLED = (None, *_BY_CURVE.values())  # an RSA key saved without `alg` is shown with a later setting
+_MISLABELLED = (
+    None,
+    *_BY_CURVE.values(),
+)  # an RSA key saved without `alg` is shown with a later setting
 
 
 class FetchError(Exception):
@@ -51,7 +54,9 @@ class Key:
     source: str = field(default="", repr=False)
 
     def verifies(self, signing_input: bytes, signature: bytes) -> bool:
-        return jwt.get_algorithm_by_name(self.algorithm).verify(signing_input, self.material, signature)
+        return jwt.get_algorithm_by_name(self.algorithm).verify(
+            signing_input, self.material, signature
+        )
 
 
 def fetch(url: str) -> dict[str, Key]:
@@ -108,7 +113,9 @@ def _get(url: str) -> bytes:
         connection.connect()
         with _cut_off(connection.sock, deadline):
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("GET", path, headers={"Accept": "application/json", "User-Agent": "todo-api"})
+            connection.request(
+                "GET", path, headers={"Accept": "application/json", "User-Agent": "todo-api"}
+            )
             with connection.getresponse() as answer:
                 return _body(answer, url)
     except (OSError, http.client.HTTPException) as error:
@@ -147,7 +154,9 @@ def _proxy(target: SplitResult) -> SplitResult | None:
     except ValueError:
         usable = False
     if not usable:
-        raise FetchError("HTTPS_PROXY must be like http://proxy.example.com:3128; other kinds are not supported")
+        raise FetchError(
+            "HTTPS_PROXY must be like http://proxy.example.com:3128; other kinds are not supported"
+        )
     return proxy
 
 

@@ -46,7 +46,9 @@ OUT_OF_REACH = "The signing keys are out of reach; try again shortly"
 class Keys:
     """Both stores, which never meet: the algorithm says which one is asked, and a key serves one algorithm."""
 
-    def __init__(self, secret: bytes, published: PublishedKeys | None = None, previous: bytes = b"") -> None:
+    def __init__(
+        self, secret: bytes, published: PublishedKeys | None = None, previous: bytes = b""
+    ) -> None:
         self._shared = _shared_key(secret, "BETTER_AUTH_SECRET")
         self._previous = _shared_key(previous, "BETTER_AUTH_SECRET_PREVIOUS")
         self.published = published
@@ -56,7 +58,9 @@ class Keys:
         if algorithm == SHARED_ALGORITHM and self._shared is not None:
             return self._shared
         if algorithm == SHARED_ALGORITHM or self.published is None:
-            raise Unauthorized("unsupported_algorithm", "the token's algorithm is not accepted here")
+            raise Unauthorized(
+                "unsupported_algorithm", "the token's algorithm is not accepted here"
+            )
         if key_id is None:
             raise Unauthorized("unknown_key", "the token names no key")
         key: Key | None = await self.published.find(key_id, vet)
@@ -83,7 +87,9 @@ class Keys:
 
     def check(self) -> Check:
         """For `/ready`."""
-        published = self.published.check() if self.published else Check(ok=True, detail="no published keys")
+        published = (
+            self.published.check() if self.published else Check(ok=True, detail="no published keys")
+        )
         if self._shared is None:
             return published
         shared = "shared secret" if self._previous is None else "shared secret and the previous one"
@@ -133,7 +139,9 @@ class PublishedKeys:
         """
         with suppress(Unauthorized, Unavailable):
             vet()
-            await self._look_again(lambda: self._usable().get(key.id or "") is not key, self._for_replaced)
+            await self._look_again(
+                lambda: self._usable().get(key.id or "") is not key, self._for_replaced
+            )
         found = self._usable().get(key.id or "")
         return None if found is key else found
 
@@ -151,7 +159,9 @@ class PublishedKeys:
         if math.isinf(age):
             return Check(ok=self._trouble is None, detail=self._trouble or "not needed yet")
         state = f"{len(self._keys)} published, fetched {age:.0f} s ago"
-        return Check(ok=age <= STALE_SECONDS, detail=f"{state}; {self._trouble}" if self._trouble else state)
+        return Check(
+            ok=age <= STALE_SECONDS, detail=f"{state}; {self._trouble}" if self._trouble else state
+        )
 
     def _age(self) -> float:
         return time.monotonic() - self._fetched_at
@@ -200,7 +210,9 @@ class PublishedKeys:
             return False
         else:
             known = self._keys
-            self._keys = {id: known[id] if known.get(id) == key else key for id, key in fetched.items()}
+            self._keys = {
+                id: known[id] if known.get(id) == key else key for id, key in fetched.items()
+            }
             self._fetched_at = time.monotonic()
             self._refresh_at = self._fetched_at + FRESH_SECONDS - random.uniform(0, JITTER_SECONDS)  # noqa: S311
             self._trouble = None
@@ -214,7 +226,9 @@ class PublishedKeys:
             async with asyncio.timeout(FETCH_SECONDS):
                 return await threads.call(self._fetch, self.url)
         except TimeoutError:
-            raise FetchError("there was no connection in time; does the name server answer?") from None
+            raise FetchError(
+                "there was no connection in time; does the name server answer?"
+            ) from None
 
 
 async def _finished(fetching: asyncio.Task[bool]) -> None:
@@ -232,7 +246,9 @@ def _shared_key(secret: bytes, variable: str) -> Key | None:
     if not secret:
         return None
     try:
-        return Key(SHARED_ALGORITHM, None, jwt.get_algorithm_by_name(SHARED_ALGORITHM).prepare_key(secret))
+        return Key(
+            SHARED_ALGORITHM, None, jwt.get_algorithm_by_name(SHARED_ALGORITHM).prepare_key(secret)
+        )
     except jwt.InvalidKeyError:
         raise SettingError(
             f"{variable} looks like a public or private key; it must be the frontend's random secret."

@@ -49,7 +49,11 @@ def _claims(payload: bytes) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if name not in ("iat", "nbf", "exp") or isinstance(value, bool) or not isinstance(value, int | float):
+    if (
+        name not in ("iat", "nbf", "exp")
+        or isinstance(value, bool)
+        or not isinstance(value, int | float)
+    ):
         return _printable(value)
     if value > verification.SECONDS_MAX:
         return f"{value} (milliseconds; in seconds it is {int(value) // 1000})"

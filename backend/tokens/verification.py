@@ -32,7 +32,15 @@ MEMORY_SECONDS = 60
 SECONDS_MAX = 10**11  # the year 5138; in milliseconds it was 1973
 
 _SAME_URL = "is BETTER_AUTH_URL the same on both sides?"
-_USERS_ELSEWHERE = ("id", "userId", "user_id", "uid", "user", "session", "email")  # claims that own routes use
+_USERS_ELSEWHERE = (
+    "id",
+    "userId",
+    "user_id",
+    "uid",
+    "user",
+    "session",
+    "email",
+)  # claims that own routes use
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -146,10 +154,16 @@ class Verifier:
         issuer, audience = claims.get("iss"), claims.get("aud")
         if not _names(issuer, self.issuer, required):
             hint = f"iss is {quotable(issuer)}, expected {self.issuer}; {_SAME_URL}"
-            raise Unauthorized("wrong_issuer", "the token was issued by another issuer than the one configured", hint)
+            raise Unauthorized(
+                "wrong_issuer",
+                "the token was issued by another issuer than the one configured",
+                hint,
+            )
         if not _names(audience, self.audience, required):
             hint = f"aud is {quotable(audience)}, expected {self.audience}; {_SAME_URL}"
-            raise Unauthorized("wrong_audience", "the token is for another audience than the one configured", hint)
+            raise Unauthorized(
+                "wrong_audience", "the token is for another audience than the one configured", hint
+            )
 
     def _warn(self, refusal: Unauthorized, digest: bytes) -> None:
         """At most one line a minute and cause; never anything of the token but a part of its hash."""
@@ -222,7 +236,9 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 def _algorithm(header: dict[str, Any]) -> str:
     algorithm = header.get("alg")
-    if "crit" in header:  # RFC 7515 section 4.1.11: whoever does not understand one must refuse the token
+    if (
+        "crit" in header
+    ):  # RFC 7515 section 4.1.11: whoever does not understand one must refuse the token
         raise _malformed("crit names extensions that are not understood here")
     if "b64" in header or algorithm not in (SHARED_ALGORITHM, *PUBLISHED_ALGORITHMS):
         raise Unauthorized("unsupported_algorithm", "the token's algorithm is not accepted here")
@@ -238,14 +254,18 @@ def _claims(payload: bytes) -> dict[str, Any]:
     """The claims, each of the type that RFC 7519 section 4.1 gives it."""
     claims = parse_object(payload)
     for name in ("exp", "nbf", "iat"):
-        if name in claims and (isinstance(claims[name], bool) or not isinstance(claims[name], int | float)):
+        if name in claims and (
+            isinstance(claims[name], bool) or not isinstance(claims[name], int | float)
+        ):
             raise _malformed(f"{name} is not a number")
     if claims.get("exp", 0) > SECONDS_MAX:
         raise _malformed(_milliseconds("exp"))
     if "iss" in claims and not _is_text(claims["iss"]):
         raise _malformed("iss is not a string")
     audience = claims.get("aud", "none")
-    if not _is_text(audience) and not (isinstance(audience, list) and audience and all(map(_is_text, audience))):
+    if not _is_text(audience) and not (
+        isinstance(audience, list) and audience and all(map(_is_text, audience))
+    ):
         raise _malformed("aud is neither a string nor a list of strings")
     return claims
 
@@ -259,7 +279,9 @@ def _check_times(claims: dict[str, Any], required: bool, now: float) -> None:
         if claims.get(name, 0) > SECONDS_MAX:
             raise Unauthorized("token_not_yet_valid", _milliseconds(name))
         if claims.get(name, 0) > now + LEEWAY_SECONDS:
-            raise Unauthorized("token_not_yet_valid", "the token is not valid yet; are both clocks right?")
+            raise Unauthorized(
+                "token_not_yet_valid", "the token is not valid yet; are both clocks right?"
+            )
 
 
 def _milliseconds(claim: str) -> str:

@@ -37,7 +37,9 @@ def _write_json(call: Call, status: int, seconds: float) -> None:
 
 def _write_readable(call: Call, status: int, seconds: float) -> None:
     path = call.door.path if call.door else _raw_path(call)
-    write(f"{escape(scrub(f'{call.method} {path}'))} {status or 'client left'} {seconds * 1000:.1f} ms\n")
+    write(
+        f"{escape(scrub(f'{call.method} {path}'))} {status or 'client left'} {seconds * 1000:.1f} ms\n"
+    )
 
 
 def _raw_path(call: Call) -> str:

@@ -22,7 +22,10 @@ PROBLEM_JSON = b"application/problem+json"  # RFC 9457
 _REFUSED = re.compile(rb"q=0(\.0*)?")
 
 Headers = list[tuple[bytes, bytes]]
-REVALIDATE = (b"cache-control", b"private, no-cache")  # keep it, and ask each time whether it still is so
+REVALIDATE = (
+    b"cache-control",
+    b"private, no-cache",
+)  # keep it, and ask each time whether it still is so
 
 
 class Answer:
@@ -30,11 +33,16 @@ class Answer:
 
     __slots__ = ("body", "headers", "shows", "status")
 
-    def __init__(self, status: int, body: bytes, content_type: bytes = JSON, headers: Headers | None = None) -> None:
+    def __init__(
+        self, status: int, body: bytes, content_type: bytes = JSON, headers: Headers | None = None
+    ) -> None:
         self.status = status
         self.body = body
         self.shows: Collection[int] = ()
-        self.headers: Headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+        self.headers: Headers = [
+            (b"content-type", content_type),
+            (b"content-length", b"%d" % len(body)),
+        ]
         if headers:
             self.headers += headers
 
@@ -87,7 +95,9 @@ class Stream:
 
     __slots__ = ("chunks", "headers", "stopping")
 
-    def __init__(self, chunks: AsyncIterator[bytes], content_type: bytes, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[bytes], content_type: bytes, stopping: asyncio.Event
+    ) -> None:
         self.chunks = chunks
         self.stopping = stopping
         self.headers: Headers = [(b"content-type", content_type)]
@@ -100,7 +110,9 @@ class Stream:
         await send({"type": "http.response.body"})
 
 
-async def _until(chunks: AsyncIterator[bytes], *ends: Coroutine[Any, Any, Any]) -> AsyncIterator[bytes]:
+async def _until(
+    chunks: AsyncIterator[bytes], *ends: Coroutine[Any, Any, Any]
+) -> AsyncIterator[bytes]:
     """The chunks until one of `ends` has come."""
     ending = [asyncio.create_task(end) for end in ends]
     following: asyncio.Future[bytes | None] | None = None
@@ -135,7 +147,9 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def answer(data: Any, message: str, tag: bytes | None = None, status: int = 200, **members: Any) -> Answer:
+def answer(
+    data: Any, message: str, tag: bytes | None = None, status: int = 200, **members: Any
+) -> Answer:
     """`{"data": …, "message": …}`; `members` come after. Rows of the database may stand for objects.
 
     `tag` is the ETag of `data`, if it has one.
@@ -144,7 +158,9 @@ def answer(data: Any, message: str, tag: bytes | None = None, status: int = 200,
     return Answer(status, dumps({"data": data, "message": message, **members}), headers=headers)
 
 
-def streamed(first: list[Any], rest: AsyncIterator[list[Any]], message: str, tag: bytes) -> Streamed:
+def streamed(
+    first: list[Any], rest: AsyncIterator[list[Any]], message: str, tag: bytes
+) -> Streamed:
     """What `answer` of the whole list would be, `first` and then `rest`, which is read as it is sent.
 
     Each of these lists is emptied once it is JSON: rows take several times its memory, and many clients may be slow.
@@ -225,7 +241,9 @@ def accepts(header: bytes, name: bytes) -> bool:
 
 def refusal(error: ApiError, call: Call) -> Answer:
     """The error as JSON, or as RFC 9457 where the Accept header asks for it."""
-    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()]
+    headers = [
+        (name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()
+    ]
     if isinstance(error, PreconditionFailed) and error.current:
         headers += _validators(task_tag(error.current))
     if accepts(call.fields.get(b"accept", b""), PROBLEM_JSON):

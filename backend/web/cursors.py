@@ -42,7 +42,9 @@ class Cursors:
 
 
 def _seal(key: bytes, place: bytes, bound_to: tuple[str, ...]) -> bytes:
-    text = place + b"".join(struct.pack(">I", len(part.encode())) + part.encode() for part in bound_to)
+    text = place + b"".join(
+        struct.pack(">I", len(part.encode())) + part.encode() for part in bound_to
+    )
     return hmac.digest(key, text, "sha256")[:_SEAL_BYTES]
 
 

@@ -40,7 +40,9 @@ _WHEN = {
 }
 
 
-NOT_MODIFIED: dict[int | str, Any] = {304: {"description": "Not modified: what you have is current"}}
+NOT_MODIFIED: dict[int | str, Any] = {
+    304: {"description": "Not modified: what you have is current"}
+}
 GUARDED = (409, 412, 422)  # what a write may also answer: for its key, its condition, or a conflict
 
 IDEMPOTENCY_KEY = {
@@ -55,7 +57,8 @@ IDEMPOTENCY_KEY = {
 _ETAG = {"type": "string", "pattern": '^"[!#-~]+"$'}
 _SECONDS = {"type": "integer", "minimum": 1}
 
-# The header fields of answers, without those of the transport, of CORS, and `Vary` and `X-Content-Type-Options`.
+# The header fields of answers, without those of the transport, of CORS, and `Vary` and
+# `X-Content-Type-Options`.
 HEADERS: dict[str, dict[str, Any]] = {
     "RequestId": {
         "description": "The one that you sent, or a new one. The server's log has it",
@@ -92,7 +95,10 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "Seconds, if the same request is still running",
         "schema": _SECONDS,
     },
-    "Allow": {"description": "405: the methods that the path supports", "schema": {"type": "string"}},
+    "Allow": {
+        "description": "405: the methods that the path supports",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -114,8 +120,13 @@ LOCATED: dict[str, Any] = {"headers": {"Location": _field("Location")}}
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an endpoint. `default` stands for every other failure, 500 included."""
-    described: dict[int | str, str] = {**{status: _WHEN[status] for status in statuses}, "default": "Any other failure"}
-    return {status: {"model": ErrorResponse, "description": text} for status, text in described.items()}
+    described: dict[int | str, str] = {
+        **{status: _WHEN[status] for status in statuses},
+        "default": "Any other failure",
+    }
+    return {
+        status: {"model": ErrorResponse, "description": text} for status, text in described.items()
+    }
 
 
 def complete(schema: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +140,11 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
                 operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
             for status, response in operation["responses"].items():
                 _add_problem_json(response)
-                response["headers"] = {**OF_EVERY_ANSWER, **response.get("headers", {}), **OF_ERRORS.get(status, {})}
+                response["headers"] = {
+                    **OF_EVERY_ANSWER,
+                    **response.get("headers", {}),
+                    **OF_ERRORS.get(status, {}),
+                }
                 if status == "304" or (status.startswith("2") and _has_etag(operation, response)):
                     response["headers"]["ETag"] = _field("ETag")
                 if status.startswith("2") and writes:
@@ -140,19 +155,25 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
 def _add_problem_details(schemas: dict[str, Any]) -> None:
     """With the schemas that it names beside it: inside of it they would become types of their own."""
     problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update({name: named for name, named in problem.pop("$defs").items() if name not in schemas})
+    schemas.update(
+        {name: named for name, named in problem.pop("$defs").items() if name not in schemas}
+    )
     schemas["ProblemDetails"] = problem
 
 
 def _add_problem_json(response: dict[str, Any]) -> None:
     content = response.get("content", {})
     if _reference(content) == "ErrorResponse":
-        content["application/problem+json"] = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+        content["application/problem+json"] = {
+            "schema": {"$ref": "#/components/schemas/ProblemDetails"}
+        }
 
 
 def _has_etag(operation: dict[str, Any], response: dict[str, Any]) -> bool:
     """An answer of one task has one, and so has what can be asked for with `If-None-Match`."""
-    conditional = any(parameter["name"] == "If-None-Match" for parameter in operation.get("parameters", ()))
+    conditional = any(
+        parameter["name"] == "If-None-Match" for parameter in operation.get("parameters", ())
+    )
     return conditional or _reference(response.get("content", {})) == "TaskResponse"
 
 

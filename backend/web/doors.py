@@ -37,8 +37,8 @@ class Field(NamedTuple):
     parse: Callable[[list[bytes], str], Any]
 
 
-# What an endpoint may ask for, beside one `schemas.Body` and one model in `Annotated[…, Query()]`. A door calls the
-# function in Depends with the request, after the request was let in.
+# What an endpoint may ask for, beside one `schemas.Body` and one model in `Annotated[…, Query()]`.
+# A door calls the function in Depends with the request, after the request was let in.
 Db = Annotated[OwnerDatabase, Depends(get_db)]
 PageCursors = Annotated[Cursors, Depends(get_cursors)]
 TaskId = Annotated[int, Path(ge=1, le=2**63 - 1, description="A canonical decimal integer")]
@@ -46,7 +46,10 @@ Seq = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of a chang
 IfMatch = Annotated[
     Versions,
     WithJsonSchema(fields.ENTITY_TAGS_SCHEMA),
-    Header(alias="If-Match", description="`ETag`s: write only if the task is still at one of them, else 412"),
+    Header(
+        alias="If-Match",
+        description="`ETag`s: write only if the task is still at one of them, else 412",
+    ),
     Field(b"if-match", fields.if_match),
 ]
 IfNoneMatch = Annotated[
@@ -59,7 +62,10 @@ IfNoneMatch = Annotated[
 # Of every write, whatever its endpoint.
 IDEMPOTENCY_KEY = Field(b"idempotency-key", lambda lines, _: fields.idempotency_key(lines))
 
-PATH_VALUES: dict[Any, Callable[[str], Any]] = {int: paths.number, str: str}  # by the type that an endpoint declares
+PATH_VALUES: dict[Any, Callable[[str], Any]] = {
+    int: paths.number,
+    str: str,
+}  # by the type that an endpoint declares
 
 Endpoint = Callable[..., Awaitable[Answer | Streamed]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -68,7 +74,9 @@ Model = TypeVar("Model", bound=BaseModel)
 class Dialect(NamedTuple):
     """What is spoken through a door: how a body is read, and how a refusal is said."""
 
-    check_media_type: Callable[[dict[bytes, bytes]], None]  # of the header fields; raises UnsupportedMediaType
+    check_media_type: Callable[
+        [dict[bytes, bytes]], None
+    ]  # of the header fields; raises UnsupportedMediaType
     parse: Callable[[bytes], dict[str, Any]]  # raises Invalid
     refusal: Callable[[ApiError, Call], Answer]
 
@@ -124,7 +132,9 @@ class Door(APIRoute):
         arguments: dict[str, Any] = {}
         await self.admission(call, self)
         retry = await self._read(call, receive, arguments) if self.reads else None
-        reply = await (self._run_once(call, arguments, retry) if retry else self._run(call, arguments))
+        reply = await (
+            self._run_once(call, arguments, retry) if retry else self._run(call, arguments)
+        )
         await reply(call.scope, receive, send)
 
     async def _run(self, call: Call, arguments: dict[str, Any]) -> Answer | Streamed:
@@ -142,7 +152,9 @@ class Door(APIRoute):
             return stored_answer(reply)
 
         pool = get_database(call).pool
-        stored, again = await idempotency.once(pool, call.user_id, retry.key, retry.fingerprint, run)
+        stored, again = await idempotency.once(
+            pool, call.user_id, retry.key, retry.fingerprint, run
+        )
         return replay(stored, again)
 
     async def _read(self, call: Call, receive: Receive, arguments: dict[str, Any]) -> Retry | None:
@@ -157,9 +169,13 @@ class Door(APIRoute):
         for name, place, parse in self.values:
             arguments[name] = parse(call.path[place])
             if arguments[name] is None:
-                problems.append(Problem(name, f"{name.capitalize().replace('_', ' ')} must be an integer"))
+                problems.append(
+                    Problem(name, f"{name.capitalize().replace('_', ' ')} must be an integer")
+                )
         if needs.query and needs.query_model:
-            arguments[needs.query] = _model(needs.query_model, _parameters(call.scope["query_string"]), problems)
+            arguments[needs.query] = _model(
+                needs.query_model, _parameters(call.scope["query_string"]), problems
+            )
         for name, field in needs.fields:
             arguments[name] = _field(call, field, problems)
         key = _field(call, IDEMPOTENCY_KEY, problems) if self.writes else None
@@ -185,7 +201,11 @@ def door(
     limit_bytes: int = bodies.LIMIT_BYTES,
 ) -> type[Door]:
     """A kind of door, as an APIRouter's `route_class`."""
-    arguments = {"admission": staticmethod(admission), "dialect": dialect, "limit_bytes": limit_bytes}
+    arguments = {
+        "admission": staticmethod(admission),
+        "dialect": dialect,
+        "limit_bytes": limit_bytes,
+    }
     return type("Door", (Door,), arguments)
 
 
@@ -199,7 +219,9 @@ class Needs(NamedTuple):
     body_model: type[Body] | None
     body_optional: bool
     fields: tuple[tuple[str, Field], ...]
-    values: tuple[tuple[str, Callable[[str], Any]], ...]  # of the path: how each is parsed; None is no such value
+    values: tuple[
+        tuple[str, Callable[[str], Any]], ...
+    ]  # of the path: how each is parsed; None is no such value
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Needs:
@@ -253,7 +275,9 @@ def _query_model(note: Any) -> type[BaseModel] | None:
 def _body_model(note: Any) -> type[Body] | None:
     """`TaskComplete` of `TaskComplete` or `TaskComplete | None`."""
     options = (note, *get_args(note))
-    return next((option for option in options if inspect.isclass(option) and issubclass(option, Body)), None)
+    return next(
+        (option for option in options if inspect.isclass(option) and issubclass(option, Body)), None
+    )
 
 
 def _parameters(query_string: bytes) -> dict[str, Any]:
@@ -275,9 +299,13 @@ def _field(call: Call, field: Field, problems: list[Problem]) -> Any:
 def _refuse_misplaced_condition(call: Call, writes: bool, problems: list[Problem]) -> None:
     """A condition that a door does not check must not be passed over: who sent it counts on it."""
     if writes and b"if-none-match" in call.fields:
-        problems.append(Problem("If-None-Match", "If-None-Match is for reading; guard a write with If-Match"))
+        problems.append(
+            Problem("If-None-Match", "If-None-Match is for reading; guard a write with If-Match")
+        )
     elif not writes and b"if-match" in call.fields:
-        problems.append(Problem("If-Match", "If-Match is for writing; ask with If-None-Match for what is new"))
+        problems.append(
+            Problem("If-Match", "If-Match is for writing; ask with If-None-Match for what is new")
+        )
 
 
 def _model(model: type[Model], values: dict[str, Any], problems: list[Problem]) -> Model | None:
@@ -286,6 +314,8 @@ def _model(model: type[Model], values: dict[str, Any], problems: list[Problem]) 
     except ValidationError as error:
         for flaw in error.errors(include_url=False, include_input=False):
             field = str(flaw["loc"][0])
-            message = f"{field.capitalize()} is required" if flaw["type"] == "missing" else flaw["msg"]
+            message = (
+                f"{field.capitalize()} is required" if flaw["type"] == "missing" else flaw["msg"]
+            )
             problems.append(Problem(field, message))
         return None

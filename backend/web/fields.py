@@ -26,7 +26,10 @@ _BEYOND = 2**63  # what no bigint of the database holds
 
 # The same for OpenAPI, as patterns that ECMA-262 and Python read alike.
 ENTITY_TAGS_SCHEMA = {
-    "anyOf": [{"type": "string", "enum": ["*"]}, {"type": "string", "pattern": f"^{_TAGS.pattern.decode()}$"}]
+    "anyOf": [
+        {"type": "string", "enum": ["*"]},
+        {"type": "string", "pattern": f"^{_TAGS.pattern.decode()}$"},
+    ]
 }
 KEY_PATTERN = rf'^([!#-~][!-~]{{0,{KEY_MAX - 1}}}|"([!#-\[\]-~]|\\["\\]){{1,{KEY_MAX}}}")$'
 
@@ -75,9 +78,13 @@ def if_match(lines: list[bytes], owner: str) -> Versions:
     tags = entity_tags(lines, "If-Match") if lines else None
     if tags is None:
         return None
-    parts = [found.groups() for tag in tags if (found := _VALIDATOR.fullmatch(tag.decode("latin-1")))]
+    parts = [
+        found.groups() for tag in tags if (found := _VALIDATOR.fullmatch(tag.decode("latin-1")))
+    ]
     versions = [
-        (int(number), int(at, 36) if at else None) for number, at, mark in parts if mark in (None, _mark(owner))
+        (int(number), int(at, 36) if at else None)
+        for number, at, mark in parts
+        if mark in (None, _mark(owner))
     ]
     return [[number, at] for number, at in versions if number < _BEYOND and (at or 0) < _BEYOND]
 
@@ -104,5 +111,7 @@ def idempotency_key(lines: list[bytes]) -> str | None:
         quoted = _QUOTED.fullmatch(key)
         key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
     if len(lines) > 1 or len(key) > KEY_MAX or not _VISIBLE.fullmatch(key):
-        raise ValueError(f"Idempotency-Key must be given once, as 1 to {KEY_MAX} visible ASCII characters")
+        raise ValueError(
+            f"Idempotency-Key must be given once, as 1 to {KEY_MAX} visible ASCII characters"
+        )
     return key

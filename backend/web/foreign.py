@@ -41,7 +41,9 @@ async def _http_exception(_: Request, error: Exception) -> NoReturn:
 
 async def _validation_error(_: Request, error: Exception) -> NoReturn:
     assert isinstance(error, RequestValidationError)
-    raise Invalid([Problem(str(flaw["loc"][-1]), str(flaw["msg"])) for flaw in error.errors()]) from error
+    raise Invalid(
+        [Problem(str(flaw["loc"][-1]), str(flaw["msg"])) for flaw in error.errors()]
+    ) from error
 
 
 async def _any(_: Request, error: Exception) -> NoReturn:

@@ -35,7 +35,11 @@ class Front:
     """
 
     def __init__(
-        self, app: ASGIApp, doors: Iterable[Door], origins: Iterable[str], access: AccessLog | None = None
+        self,
+        app: ASGIApp,
+        doors: Iterable[Door],
+        origins: Iterable[str],
+        access: AccessLog | None = None,
     ) -> None:
         self.app = app
         self.doors: dict[int, list[Door]] = {}  # by the number of their segments
@@ -92,7 +96,9 @@ class Front:
                 self.access(call, status, time.perf_counter() - began)
 
     async def _handle(self, call: Call, receive: Receive, send: Send, origin: bytes | None) -> None:
-        if call.method == "OPTIONS" and call.scope["path"] == "*":  # the server as a whole: RFC 9110 section 9.3.7
+        if (
+            call.method == "OPTIONS" and call.scope["path"] == "*"
+        ):  # the server as a whole: RFC 9110 section 9.3.7
             raise MethodNotAllowed(METHODS)
         call.path = segments(call.scope)
         passed: list[Door] = []  # on this path, for other methods
@@ -112,7 +118,9 @@ class Front:
             await self._preflight(call, origin)(call.scope, receive, send)
             return
         if passed:
-            raise MethodNotAllowed([name for name in METHODS if any(name in door.answers for door in passed)])
+            raise MethodNotAllowed(
+                [name for name in METHODS if any(name in door.answers for door in passed)]
+            )
         await self.app(call.scope, receive, send)
 
     def _preflight(self, call: Call, origin: bytes) -> Answer:
@@ -123,7 +131,10 @@ class Front:
             asked = call.fields.get(b"access-control-request-headers", b"")
             reply.headers = [
                 (b"access-control-allow-methods", ", ".join(METHODS).encode()),
-                (b"access-control-allow-headers", asked if _FIELD_NAMES.fullmatch(asked) else b"Authorization"),
+                (
+                    b"access-control-allow-headers",
+                    asked if _FIELD_NAMES.fullmatch(asked) else b"Authorization",
+                ),
                 (b"access-control-max-age", b"%d" % PREFLIGHT_MAX_AGE_SECONDS),
             ]
         return reply
@@ -133,7 +144,9 @@ def _in_one_line(send: Send) -> Send:
     """Of a start that fails for a wrong setting, the sentence; Starlette would send the traceback around it."""
 
     async def send_line(message: Message) -> None:
-        kind, _, sentence = str(message.get("message", "")).strip().rpartition("\n")[2].partition(": ")
+        kind, _, sentence = (
+            str(message.get("message", "")).strip().rpartition("\n")[2].partition(": ")
+        )
         if kind == f"{SettingError.__module__}.{SettingError.__qualname__}":
             message = {**message, "message": sentence}
         await send(message)

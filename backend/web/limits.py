@@ -22,9 +22,13 @@ class RateLimiter:
     def take(self, user_id: str, now: float | None = None) -> None:
         """Count one request of `user_id`, or raise RateLimited with the seconds until there is room for one."""
         now = time.monotonic() if now is None else now
-        allowance = self._allowances.pop(user_id, None) or Allowance(self.burst, self.per_second, now)
+        allowance = self._allowances.pop(user_id, None) or Allowance(
+            self.burst, self.per_second, now
+        )
         self._allowances[user_id] = allowance
         if len(self._allowances) > MAX_USERS:
-            del self._allowances[next(iter(self._allowances))]  # unused for longest: full again by now, or nearly
+            del self._allowances[
+                next(iter(self._allowances))
+            ]  # unused for longest: full again by now, or nearly
         if wait := allowance.take(now):
             raise RateLimited(math.ceil(wait))

@@ -49,7 +49,9 @@ class Origins:
             text += f"Serve it from an origin that CORS_ORIGINS allows: {self._listed()}"
         else:
             text = f"a page of {shown or repr(shown)} may not call; CORS_ORIGINS allows {self._listed()}"
-            text += f". If it is your frontend, {self._setting(shown)}" if shown == origin != "" else ""
+            text += (
+                f". If it is your frontend, {self._setting(shown)}" if shown == origin != "" else ""
+            )
         log.warning("a browser was refused: %s", text)
 
     def _listed(self) -> str:
@@ -69,7 +71,9 @@ def _fields(origin: bytes) -> Headers:
 
 def _is_our_own(origin: bytes, sent: Mapping[bytes, bytes]) -> bool:
     """Whether the page is one of this server's, such as /docs: it needs no permission."""
-    return sent.get(b"sec-fetch-site") == b"same-origin" or origin.partition(b"://")[2] == sent.get(b"host")
+    return sent.get(b"sec-fetch-site") == b"same-origin" or origin.partition(b"://")[2] == sent.get(
+        b"host"
+    )
 
 
 def _unnamed(origin: str) -> str:

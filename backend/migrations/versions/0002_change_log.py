@@ -50,10 +50,13 @@ def upgrade() -> None:
     )
     op.create_index("idempotency_keys_expiry", "idempotency_keys", ["at"])
 
-    op.add_column("tasks", sa.Column("uid", sa.Uuid, nullable=False, server_default=sa.func.gen_random_uuid()))
+    op.add_column(
+        "tasks", sa.Column("uid", sa.Uuid, nullable=False, server_default=sa.func.gen_random_uuid())
+    )
     op.add_column("tasks", sa.Column("version", sa.BigInteger))
     op.add_column("tasks", sa.Column("completed_at", sa.DateTime(timezone=True)))
-    # What is there becomes the log's beginning. FORCE would hide it from a login that owns the table.
+    # What is there becomes the log's beginning. FORCE would hide it from a login that owns the
+    # table.
     op.execute("ALTER TABLE tasks NO FORCE ROW LEVEL SECURITY")
     op.execute("""
 WITH numbered AS (
@@ -80,13 +83,19 @@ INSERT INTO change_counters (user_id, seq, at) SELECT user_id, max(version), max
 """)
     op.execute("ALTER TABLE tasks FORCE ROW LEVEL SECURITY")
     op.alter_column("tasks", "version", nullable=False)
-    op.create_check_constraint("tasks_completed_at", "tasks", "completed = (completed_at IS NOT NULL)")
+    op.create_check_constraint(
+        "tasks_completed_at", "tasks", "completed = (completed_at IS NOT NULL)"
+    )
     op.create_unique_constraint("tasks_uid", "tasks", ["user_id", "uid"])
 
     isolate("change_counters", "SELECT, INSERT, UPDATE")
     isolate("changes", "SELECT, INSERT")  # what is logged stays as it is
     isolate("idempotency_keys", "SELECT, INSERT, UPDATE")
-    expire("changes", "user_id, seq, at", f"{KEPT_DAYS} > 0 AND at < now() - {KEPT_DAYS} * interval '1 day'")
+    expire(
+        "changes",
+        "user_id, seq, at",
+        f"{KEPT_DAYS} > 0 AND at < now() - {KEPT_DAYS} * interval '1 day'",
+    )
     expire("idempotency_keys", "user_id, key, at", "at < now() - interval '24 hours'")
 
     op.execute("""

@@ -24,11 +24,19 @@ BEGIN
     ALTER TABLE tasks ALTER COLUMN id SET DEFAULT nextval('entity_ids');
 END $$
 """)
-    op.execute("GRANT USAGE ON SEQUENCE entity_ids TO PUBLIC")  # whoever may insert a row gets an id, as before
+    op.execute(
+        "GRANT USAGE ON SEQUENCE entity_ids TO PUBLIC"
+    )  # whoever may insert a row gets an id, as before
 
-    # An UPDATE is HOT, and writes no index at all, unless it changes an indexed column: every edit changes updated_at.
+    # An UPDATE is HOT, and writes no index at all, unless it changes an indexed column: every edit
+    # changes updated_at.
     op.drop_index("tasks_expiry", "tasks")
-    op.create_index("tasks_expiry", "tasks", ["deleted_at", "id"], postgresql_where=sa.text("deleted_at IS NOT NULL"))
+    op.create_index(
+        "tasks_expiry",
+        "tasks",
+        ["deleted_at", "id"],
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
+    )
     # Whatever reads the completed ones reads most of what there ever was; the pending ones are few.
     op.drop_index("tasks_newest_by_completed", "tasks")
     op.create_index(
@@ -37,7 +45,9 @@ END $$
         ["user_id", "created_at", "id"],
         postgresql_where=sa.text("deleted_at IS NULL AND NOT completed"),
     )
-    op.drop_index("changes_of_group", "changes")  # groups are found by their first change (storage.py)
+    op.drop_index(
+        "changes_of_group", "changes"
+    )  # groups are found by their first change (storage.py)
 
     op.add_column("idempotency_keys", sa.Column("shows", ARRAY(sa.BigInteger)))
     # FORCE would hide the rows from a login that owns the table.

@@ -27,8 +27,11 @@ START_SECONDS = 120  # recovery after a crash is slow on a slow disk
 STOP_SECONDS = 20
 POLL_SECONDS = 0.01
 
-# A driver takes what a URL leaves open from PGSSLMODE and the like, which are meant for another server.
-NOT_FROM_THE_ENVIRONMENT = "sslmode=disable&sslnegotiation=postgres&target_session_attrs=any&gsslib=gssapi"
+# A driver takes what a URL leaves open from PGSSLMODE and the like, which are meant for another
+# server.
+NOT_FROM_THE_ENVIRONMENT = (
+    "sslmode=disable&sslnegotiation=postgres&target_session_attrs=any&gsslib=gssapi"
+)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_ASKED_FOR = "none"  # a password: without any, a driver would look for one in ~/.pgpass
 
@@ -36,7 +39,9 @@ NOT_ASKED_FOR = "none"  # a password: without any, a driver would look for one i
 class Server:
     """A PostgreSQL that answers at `url`."""
 
-    def __init__(self, data_dir: Path, socket_dir: Path, process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(
+        self, data_dir: Path, socket_dir: Path, process: subprocess.Popen[bytes] | None
+    ) -> None:
         place = f"host={quote(str(socket_dir), safe='')}&port={cluster.PORT}"
         self.url = f"postgresql://postgres@/{DATABASE}?{place}"
         self.data_dir = data_dir
@@ -46,7 +51,10 @@ class Server:
 
     def complete_url(self) -> str:
         """`url`, with nothing left open that a driver would take from the surroundings."""
-        return self.url.replace("postgres@", f"postgres:{NOT_ASKED_FOR}@") + f"&{NOT_FROM_THE_ENVIRONMENT}"
+        return (
+            self.url.replace("postgres@", f"postgres:{NOT_ASKED_FOR}@")
+            + f"&{NOT_FROM_THE_ENVIRONMENT}"
+        )
 
     def stop(self) -> None:
         """Close its connections and end it, if it was started here (and not by the process we were forked from)."""
@@ -61,8 +69,12 @@ def start(data_dir: Path, *, durable: bool = True, connections: int = 0) -> Serv
     One that is started here lets at least `connections` in.
     `durable=False` may lose everything in a power cut: for throw-away test data only.
     """
-    if sys.platform == "win32":  # untested: no unix sockets in Python, no signal that follows the parent's death
-        raise EmbeddedError("The embedded PostgreSQL does not run on Windows; set NEON_DATABASE_URL, or use WSL.")
+    if (
+        sys.platform == "win32"
+    ):  # untested: no unix sockets in Python, no signal that follows the parent's death
+        raise EmbeddedError(
+            "The embedded PostgreSQL does not run on Windows; set NEON_DATABASE_URL, or use WSL."
+        )
     data_dir = data_dir.expanduser().resolve()
     try:
         with _one_at_a_time(data_dir) as lock:
@@ -89,7 +101,9 @@ def _one_at_a_time(data_dir: Path) -> Iterator[int]:
         lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if os.geteuid() == 0:
             owner = data_dir.parent.stat()
-            os.fchown(lock, owner.st_uid, owner.st_gid)  # who may come without being root another day
+            os.fchown(
+                lock, owner.st_uid, owner.st_gid
+            )  # who may come without being root another day
     except OSError as error:
         if error.errno in DISK_FULL:
             raise
@@ -117,13 +131,19 @@ def _connect(data_dir: Path) -> Server | None:
             return None
         except wire.ServerRefusal as refusal:
             if refusal.sqlstate != wire.STARTING_OR_STOPPING:
-                raise EmbeddedError(f"The PostgreSQL running in {data_dir} refuses us: {refusal}.") from refusal
+                raise EmbeddedError(
+                    f"The PostgreSQL running in {data_dir} refuses us: {refusal}."
+                ) from refusal
         except ConnectionResetError:
             pass  # it is going down
         except OSError as error:
-            raise EmbeddedError(f"The PostgreSQL running in {data_dir} does not answer ({error}).") from error
+            raise EmbeddedError(
+                f"The PostgreSQL running in {data_dir} does not answer ({error})."
+            ) from error
         time.sleep(POLL_SECONDS)
-    raise EmbeddedError(f"The PostgreSQL running in {data_dir} was still starting or stopping after {START_SECONDS} s.")
+    raise EmbeddedError(
+        f"The PostgreSQL running in {data_dir} was still starting or stopping after {START_SECONDS} s."
+    )
 
 
 def _make_sure_of_database(socket_dir: Path) -> None:
@@ -149,7 +169,9 @@ def _start(data_dir: Path, durable: bool, connections: int, lock: int) -> Server
     with cluster.open_log(data_dir) as log:
         begin = log.tell()
         process = _spawn(
-            identity.command(user, cluster.server_command(data_dir, socket_dir, programs, durable, connections)),
+            identity.command(
+                user, cluster.server_command(data_dir, socket_dir, programs, durable, connections)
+            ),
             log.fileno(),
         )
         try:
@@ -159,7 +181,9 @@ def _start(data_dir: Path, durable: bool, connections: int, lock: int) -> Server
             if not isinstance(error, (OSError, wire.ServerRefusal)):
                 raise
             raise EmbeddedError(
-                cluster.explained(f"PostgreSQL did not start in {data_dir}", cluster.log_since(data_dir, begin))
+                cluster.explained(
+                    f"PostgreSQL did not start in {data_dir}", cluster.log_since(data_dir, begin)
+                )
             ) from error
     return Server(data_dir, socket_dir, process)
 
@@ -180,7 +204,8 @@ def _spawn(command: list[str], log: int) -> subprocess.Popen[bytes]:
     if threading.current_thread() is threading.main_thread():
         return popen()
 
-    # The signal of the parent's death comes when the creating *thread* ends, so that thread must stay.
+    # The signal of the parent's death comes when the creating *thread* ends, so that thread must
+    # stay.
     answer: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
 
     def stay() -> None:

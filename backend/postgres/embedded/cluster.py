@@ -38,7 +38,8 @@ SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # What a client does wrong it is told itself; in the log it would be people's data, and grow without end.
+    # What a client does wrong it is told itself; in the log it would be people's data, and grow
+    # without end.
     "log_min_messages": "log",
     "log_checkpoints": "off",
 }
@@ -84,8 +85,19 @@ def create(data_dir: Path, programs: Binaries, durable: bool, lock: int) -> None
 
 
 def _initdb(folder: Path, programs: Binaries, user: str, durable: bool, lock: int) -> None:
-    program = [programs.initdb, "-D", str(folder), "-U", "postgres", "--encoding=UTF8", "--no-instructions"]
-    program += ["--auth-local=trust", "--auth-host=reject"]  # the socket lies in a folder that only we may enter
+    program = [
+        programs.initdb,
+        "-D",
+        str(folder),
+        "-U",
+        "postgres",
+        "--encoding=UTF8",
+        "--no-instructions",
+    ]
+    program += [
+        "--auth-local=trust",
+        "--auth-host=reject",
+    ]  # the socket lies in a folder that only we may enter
     if programs.major >= BUILTIN_LOCALE_SINCE:
         program += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     else:
@@ -105,7 +117,9 @@ def _initdb(folder: Path, programs: Binaries, user: str, durable: bool, lock: in
         check=False,
     )
     if done.returncode != 0:
-        raise EmbeddedError(explained(f"PostgreSQL could not make its folder in {folder.parent}", done.stdout))
+        raise EmbeddedError(
+            explained(f"PostgreSQL could not make its folder in {folder.parent}", done.stdout)
+        )
 
 
 def _require_permissions(folder: Path) -> None:
@@ -129,7 +143,9 @@ def explained(what_failed: str, output: bytes) -> str:
 
 def environment() -> dict[str, str]:
     """Ours, without the variables that would lead PostgreSQL's programs astray, and with English messages."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {
+        "LC_ALL": "C"
+    }
 
 
 def socket_dir(data_dir: Path) -> Path:
@@ -148,7 +164,11 @@ def socket_dir(data_dir: Path) -> Path:
             f"PostgreSQL's socket can be made neither in {data_dir} nor as {folder} ({error.strerror}); "
             "set DATA_DIR to a short path on a local disk."
         ) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner.st_uid or stat.S_IMODE(found.st_mode) != 0o700:
+    if (
+        not stat.S_ISDIR(found.st_mode)
+        or found.st_uid != owner.st_uid
+        or stat.S_IMODE(found.st_mode) != 0o700
+    ):
         raise EmbeddedError(
             f"{data_dir} cannot hold a socket, and {folder}, used instead, is not a private folder of the same owner; "
             "remove it, or set DATA_DIR to a short path on a local disk."
@@ -162,7 +182,9 @@ def _may_name_a_socket(folder: Path) -> bool:
         str(folder).encode()
     except UnicodeEncodeError:
         return False
-    return len(os.fsencode(folder / SOCKET_NAME)) <= SOCKET_PATH_BYTES and not set(str(folder)) & set(',"')
+    return len(os.fsencode(folder / SOCKET_NAME)) <= SOCKET_PATH_BYTES and not set(
+        str(folder)
+    ) & set(',"')
 
 
 def _takes_sockets(folder: Path) -> bool:
@@ -189,14 +211,18 @@ def _make_owned_by(folder: Path, owner: os.stat_result) -> None:
             os.chown(folder, owner.st_uid, owner.st_gid)
 
 
-def server_command(data_dir: Path, sockets: Path, programs: Binaries, durable: bool, connections: int = 0) -> list[str]:
+def server_command(
+    data_dir: Path, sockets: Path, programs: Binaries, durable: bool, connections: int = 0
+) -> list[str]:
     settings = SETTINGS | {"unix_socket_directories": str(sockets)}
     settings |= {"max_connections": str(max(connections, FEWEST_CONNECTIONS))}
     if programs.major >= IO_METHOD_SINCE:
         settings |= {"io_method": "sync"}  # no worker processes for a small database
     if not durable:
         settings |= NOT_DURABLE
-    return [programs.postgres, "-D", str(data_dir)] + [f"--{name}={value}" for name, value in settings.items()]
+    return [programs.postgres, "-D", str(data_dir)] + [
+        f"--{name}={value}" for name, value in settings.items()
+    ]
 
 
 def wait_for_the_last_one(data_dir: Path) -> None:
@@ -239,7 +265,9 @@ def _may_run_here(pid: int, data_dir: Path) -> bool:
         if os.path.basename(program) not in (b"postgres", b"postmaster"):
             return False
         # It runs in its folder, and as the owner of it, or it would have refused to.
-        return process.stat().st_uid == data_dir.stat().st_uid and (process / "cwd").samefile(data_dir)
+        return process.stat().st_uid == data_dir.stat().st_uid and (process / "cwd").samefile(
+            data_dir
+        )
     except OSError:
         return True
 
@@ -252,7 +280,9 @@ def open_log(data_dir: Path) -> BinaryIO:
     os.fchmod(file.fileno(), 0o600)
     if os.geteuid() == 0:
         owner = data_dir.stat()
-        os.fchown(file.fileno(), owner.st_uid, owner.st_gid)  # who may run it without being root another day
+        os.fchown(
+            file.fileno(), owner.st_uid, owner.st_gid
+        )  # who may run it without being root another day
     return file
 
 

@@ -26,11 +26,17 @@ def choose(data_dir: Path, postgres: str) -> str:
         )
     if ours != 0 and _has_name(ours):
         return "self"
-    candidates = [f"user:{owner.st_uid}:{owner.st_gid}"] if owner.st_uid != ours else _candidates(ours)
+    candidates = (
+        [f"user:{owner.st_uid}:{owner.st_gid}"] if owner.st_uid != ours else _candidates(ours)
+    )
     for identity in candidates:
         if _works(identity, data_dir, postgres):
             return identity
-    who = "root, which PostgreSQL refuses" if ours == 0 else "a user without a name, which PostgreSQL refuses"
+    who = (
+        "root, which PostgreSQL refuses"
+        if ours == 0
+        else "a user without a name, which PostgreSQL refuses"
+    )
     raise EmbeddedError(
         f"The embedded PostgreSQL cannot start: this process is {who}, and the system lets it become nobody else; "
         "run it as a normal user, or set NEON_DATABASE_URL to a server."
@@ -68,7 +74,12 @@ def _unprivileged() -> pwd.struct_passwd:
 def _works(identity: str, data_dir: Path, postgres: str) -> bool:
     """Try it on a harmless program: can it reach the folder and PostgreSQL?"""
     program = ["/bin/sh", "-c", 'cd "$1" && exec "$2" --version', "sh", str(data_dir), postgres]
-    return subprocess.run(command(identity, program), capture_output=True, cwd="/", check=False).returncode == 0
+    return (
+        subprocess.run(
+            command(identity, program), capture_output=True, cwd="/", check=False
+        ).returncode
+        == 0
+    )
 
 
 def _has_name(uid: int) -> bool:

@@ -44,7 +44,8 @@ def enter_user_namespace(uid: int, gid: int) -> None:
 
 
 def become_user(uid: int, gid: int) -> None:
-    # Without this bit access(2), which initdb calls, would look at the user alone and forget the capability.
+    # Without this bit access(2), which initdb calls, would look at the user alone and forget the
+    # capability.
     system_call("prctl", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
@@ -55,7 +56,9 @@ def become_user(uid: int, gid: int) -> None:
 def keep_only(capability: int) -> None:
     header = struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0)
     only = 1 << capability
-    system_call("capset", header, struct.pack("6I", only, only, only, 0, 0, 0))  # effective, permitted, inheritable
+    system_call(
+        "capset", header, struct.pack("6I", only, only, only, 0, 0, 0)
+    )  # effective, permitted, inheritable
     system_call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)
 
 

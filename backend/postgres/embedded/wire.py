@@ -28,7 +28,9 @@ def run(socket_file: Path, database: str, statement: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_SECONDS)
         connection.connect(str(socket_file))
-        parameters = b"".join(word.encode() + b"\0" for word in ("user", "postgres", "database", database))
+        parameters = b"".join(
+            word.encode() + b"\0" for word in ("user", "postgres", "database", database)
+        )
         connection.sendall(_framed(struct.pack("!i", PROTOCOL_3_0) + parameters + b"\0"))
         _read_until_ready(connection)
         connection.sendall(b"Q" + _framed(statement.encode() + b"\0"))

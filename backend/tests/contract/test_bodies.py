@@ -137,7 +137,15 @@ def test_a_declared_size_is_refused_without_reading(ada: Person, size: int) -> N
 
 
 def test_a_streamed_body_is_taken_up_to_64_kib_and_refused_without_reading_on(ada: Person) -> None:
-    fits = stream(ada, "POST", ada.tasks, filled(LIMIT)[:40_000], b" " * (LIMIT - 40_000), end=True, headers=JSON)
+    fits = stream(
+        ada,
+        "POST",
+        ada.tasks,
+        filled(LIMIT)[:40_000],
+        b" " * (LIMIT - 40_000),
+        end=True,
+        headers=JSON,
+    )
     assert fits.status == 201
     for end in (True, False):
         reply = stream(ada, "POST", ada.tasks, *[b" " * 8192] * 8, b" ", end=end, headers=JSON)
@@ -154,7 +162,11 @@ TAKEN = [
         "application/json; charset=utf-8",
         "application/json;charset=UTF-8",
     ),
-    *('application/json; charset="utf-8"', " application/json ; charset=utf-8 ", "application/json; profile=x"),
+    *(
+        'application/json; charset="utf-8"',
+        " application/json ; charset=utf-8 ",
+        "application/json; profile=x",
+    ),
 ]
 REFUSED = [
     *(
@@ -173,7 +185,11 @@ REFUSED = [
         "application/xml",
         "application/json-patch+json",
     ),
-    *("application/json, text/plain", "application/json text/plain", "application/json; charset=utf-16"),
+    *(
+        "application/json, text/plain",
+        "application/json text/plain",
+        "application/json; charset=utf-16",
+    ),
     *(
         "application/json; charset=iso-8859-1",
         "application/json;charset=us-ascii;charset=utf-8",
@@ -189,7 +205,12 @@ REFUSED = [
 
 @pytest.mark.parametrize("content_type", TAKEN)
 def test_application_json_in_utf_8_is_taken(ada: Person, content_type: str) -> None:
-    assert send(ada, "POST", "", '{"title":"é"}'.encode(), **{"Content-Type": content_type}).data["title"] == "é"
+    assert (
+        send(ada, "POST", "", '{"title":"é"}'.encode(), **{"Content-Type": content_type}).data[
+            "title"
+        ]
+        == "é"
+    )
 
 
 @pytest.mark.parametrize("content_type", REFUSED)

@@ -52,12 +52,22 @@ def undo(person: Person, seq: Any, headers: dict[str, str] | None = None) -> Rep
 
 
 def undo_group(person: Person, group: Any, headers: dict[str, str] | None = None) -> Reply:
-    return ask(person, "POST", "/v1/undo", json.dumps({"group": group}).encode(), {**JSON, **(headers or {})})
+    return ask(
+        person,
+        "POST",
+        "/v1/undo",
+        json.dumps({"group": group}).encode(),
+        {**JSON, **(headers or {})},
+    )
 
 
 def refused(reply: Reply, field: str, text: str) -> bool:
     problems = [{"field": field, "message": text}]
-    return (reply.status, reply.json()["code"], reply.json().get("errors")) == (400, "VALIDATION_ERROR", problems)
+    return (reply.status, reply.json()["code"], reply.json().get("errors")) == (
+        400,
+        "VALIDATION_ERROR",
+        problems,
+    )
 
 
 # --- what is told ---
@@ -65,7 +75,10 @@ def refused(reply: Reply, field: str, text: str) -> bool:
 
 def test_nobody_in_particular_has_no_changes_yet(person: Meet) -> None:
     reply = ask(person("dora"), "GET", CHANGES)
-    assert (reply.status, reply.json()) == (200, {"data": [], "message": "Changes retrieved", "next_since": 0})
+    assert (reply.status, reply.json()) == (
+        200,
+        {"data": [], "message": "Changes retrieved", "next_since": 0},
+    )
     assert list(reply.json()) == ["data", "message", "next_since"]
 
 
@@ -92,7 +105,10 @@ def test_every_change_says_who_when_what_and_what_it_was(person: Meet) -> None:
         "description": [None, "Two litres"],
         "completed": [None, False],
     }
-    assert made[1]["fields"] == {"title": ["Buy milk", "Buy oat milk"], "description": ["Two litres", None]}
+    assert made[1]["fields"] == {
+        "title": ["Buy milk", "Buy oat milk"],
+        "description": ["Two litres", None],
+    }
 
 
 def test_every_operation_is_told_as_what_it_is(person: Meet) -> None:
@@ -119,7 +135,11 @@ def test_every_operation_is_told_as_what_it_is(person: Meet) -> None:
     dora.request("DELETE", in_trash)
     after = changes(dora)
     assert after[:-1] == [{**change, "fields": {}} for change in told_before]
-    assert (after[-1]["op"], after[-1]["fields"], after[-1]["entity_id"]) == ("purge", {}, task["id"])
+    assert (after[-1]["op"], after[-1]["fields"], after[-1]["entity_id"]) == (
+        "purge",
+        {},
+        task["id"],
+    )
     assert [change["seq"] for change in after] == list(range(1, 9))
     assert len({change["group"] for change in after}) == 8
 
@@ -145,23 +165,46 @@ def test_without_since_and_limit_the_first_100_come(carol: Person) -> None:
 
 
 def test_where_nothing_is_new_next_since_is_what_was_asked(carol: Person) -> None:
-    assert told(carol, f"since={SEVERAL}").json() == {"data": [], "message": "Changes retrieved", "next_since": SEVERAL}
+    assert told(carol, f"since={SEVERAL}").json() == {
+        "data": [],
+        "message": "Changes retrieved",
+        "next_since": SEVERAL,
+    }
 
 
 @pytest.mark.parametrize("since", [SEVERAL + 1, LARGEST])
-def test_what_is_beyond_the_last_change_is_no_place_to_go_on_from(carol: Person, since: int) -> None:
+def test_what_is_beyond_the_last_change_is_no_place_to_go_on_from(
+    carol: Person, since: int
+) -> None:
     reply = told(carol, f"since={since}")
     assert (reply.status, reply.json()["code"]) == (410, "CURSOR_EXPIRED")
 
 
 @pytest.mark.parametrize(
-    "since", ["", "-1", "01", "00", "1.0", "+1", "1e2", "abc", "null", "%201", "%D9%A1", str(2**63), "1&since=1"]
+    "since",
+    [
+        "",
+        "-1",
+        "01",
+        "00",
+        "1.0",
+        "+1",
+        "1e2",
+        "abc",
+        "null",
+        "%201",
+        "%D9%A1",
+        str(2**63),
+        "1&since=1",
+    ],
 )
 def test_since_is_an_integer_from_0_on(carol: Person, since: str) -> None:
     assert refused(told(carol, f"since={since}"), "since", SINCE_TEXT)
 
 
-@pytest.mark.parametrize("limit", ["", "0", "-1", "501", "01", "1.0", "abc", "%201", "1&limit=1", "9" * 30])
+@pytest.mark.parametrize(
+    "limit", ["", "0", "-1", "501", "01", "1.0", "abc", "%201", "1&limit=1", "9" * 30]
+)
 def test_a_limit_is_an_integer_from_1_to_500(carol: Person, limit: str) -> None:
     assert refused(told(carol, f"limit={limit}"), "limit", LIMIT_TEXT)
 
@@ -180,11 +223,19 @@ def test_an_undone_change_is_answered_with_the_change_that_took_it_back(person: 
     task = dora.has("Buy milk")
     dora.put(task["id"], {"title": "Buy oat milk"})
     reply = undo(dora, 2)
-    assert (reply.status, list(reply.json()), reply.json()["message"]) == (200, ["data", "message"], "Change undone")
+    assert (reply.status, list(reply.json()), reply.json()["message"]) == (
+        200,
+        ["data", "message"],
+        "Change undone",
+    )
     assert reply.data == changes(dora, 2)
     [made] = reply.data
     assert list(made) == KEYS
-    assert (made["seq"], made["op"], made["fields"]) == (3, "update", {"title": ["Buy oat milk", "Buy milk"]})
+    assert (made["seq"], made["op"], made["fields"]) == (
+        3,
+        "update",
+        {"title": ["Buy oat milk", "Buy milk"]},
+    )
     assert (made["actor"], made["entity_id"]) == ({"kind": "user", "id": dora.id}, task["id"])
     assert "etag" not in reply.headers
     shown = dora.get(f"/{task['id']}").json()["data"]
@@ -212,11 +263,19 @@ def test_a_change_that_is_not_this_users_is_not_found(person: Meet) -> None:
     dora.has("Hers")
     absent = [undo(dora, seq, {"X-Request-Id": "same"}) for seq in (LARGEST, 2, 0, -1, 2**70)]
     for reply in absent:
-        assert (reply.status, reply.json()["code"], reply.error) == (404, "NOT_FOUND", "Change not found")
+        assert (reply.status, reply.json()["code"], reply.error) == (
+            404,
+            "NOT_FOUND",
+            "Change not found",
+        )
         assert reply.body == absent[0].body
     for group in (str(uuid4()), changes(ella)[0]["group"]):
         reply = undo_group(dora, group)
-        assert (reply.status, reply.json()["code"], reply.error) == (404, "NOT_FOUND", "Group not found")
+        assert (reply.status, reply.json()["code"], reply.error) == (
+            404,
+            "NOT_FOUND",
+            "Group not found",
+        )
     assert (len(changes(dora)), len(changes(ella))) == (1, 2)
 
 
@@ -226,7 +285,20 @@ def test_the_number_of_a_change_is_a_canonical_integer(ada: Person, seq: str) ->
 
 
 @pytest.mark.parametrize(
-    "group", [None, "", "abc", 7, True, [], {}, A_UUID.replace("-", ""), f"{{{A_UUID}}}", f" {A_UUID}", A_UUID[:-1]]
+    "group",
+    [
+        None,
+        "",
+        "abc",
+        7,
+        True,
+        [],
+        {},
+        A_UUID.replace("-", ""),
+        f"{{{A_UUID}}}",
+        f" {A_UUID}",
+        A_UUID[:-1],
+    ],
 )
 def test_a_group_is_a_uuid(ada: Person, group: Any) -> None:
     assert refused(undo_group(ada, group), "group", GROUP_TEXT)
@@ -245,7 +317,9 @@ def test_a_conflict_names_the_fields_and_nothing_is_done(person: Meet) -> None:
     dora = person("dora")
     task = dora.has("Buy milk", "Two litres")
     dora.put(task["id"], {"title": "Buy oat milk", "description": "One litre"})
-    newer = dora.put(task["id"], {"title": "Buy soy milk", "description": "Three litres"}).json()["data"]
+    newer = dora.put(task["id"], {"title": "Buy soy milk", "description": "Three litres"}).json()[
+        "data"
+    ]
     made = changes(dora)
     for reply in (undo(dora, 2), undo(dora, 1), undo_group(dora, made[1]["group"])):
         body = reply.json()
@@ -260,7 +334,8 @@ def test_a_conflict_names_the_fields_and_nothing_is_done(person: Meet) -> None:
         ]
         assert body["error"] == body["detail"] == body["message"]
         assert (
-            body["error"] == "Description has changed since, Title has changed since; undoing this would overwrite it"
+            body["error"]
+            == "Description has changed since, Title has changed since; undoing this would overwrite it"
         )
     assert changes(dora) == made
     assert dora.get(f"/{task['id']}").json()["data"] == newer
@@ -295,13 +370,26 @@ def test_if_match_undoes_only_where_nothing_has_happened_since(person: Meet) -> 
         undo_group(dora, made[0]["group"], {"If-Match": known}),
         undo(dora, 1, {"If-Match": 'W/"2"'}),
     ):
-        assert (reply.status, reply.json()["code"], reply.data) == (412, "PRECONDITION_FAILED", None)
+        assert (reply.status, reply.json()["code"], reply.data) == (
+            412,
+            "PRECONDITION_FAILED",
+            None,
+        )
         assert "etag" not in reply.headers
     assert changes(dora) == made
-    for wrong in (undo(dora, 1, {"If-Match": "2"}), undo_group(dora, made[0]["group"], {"If-Match": "2"})):
-        assert (wrong.status, [problem["field"] for problem in wrong.json()["errors"]]) == (400, ["If-Match"])
+    for wrong in (
+        undo(dora, 1, {"If-Match": "2"}),
+        undo_group(dora, made[0]["group"], {"If-Match": "2"}),
+    ):
+        assert (wrong.status, [problem["field"] for problem in wrong.json()["errors"]]) == (
+            400,
+            ["If-Match"],
+        )
     wrong = undo(dora, 1, {"If-None-Match": "*"})
-    assert (wrong.status, [problem["field"] for problem in wrong.json()["errors"]]) == (400, ["If-None-Match"])
+    assert (wrong.status, [problem["field"] for problem in wrong.json()["errors"]]) == (
+        400,
+        ["If-None-Match"],
+    )
     assert undo(dora, 1, {"If-Match": dora.get().headers["etag"]}).status == 200
     assert undo_group(dora, changes(dora)[-1]["group"], {"If-Match": '"1", "3"'}).status == 200
     assert dora.get(f"/{task['id']}").status_code == 200
@@ -326,10 +414,16 @@ def test_an_undo_with_a_key_is_done_once(person: Meet) -> None:
         key = {"Idempotency-Key": uuid4().hex}
         first = way(key)
         assert [change["op"] for change in first.data] == ["delete"]
-        dora.request("POST", f"/v1/trash/{task['id']}/restore")  # so that doing it again would be seen
+        dora.request(
+            "POST", f"/v1/trash/{task['id']}/restore"
+        )  # so that doing it again would be seen
         made = changes(dora)
         again = way(key)
-        assert (again.status, again.body, again.headers["idempotency-replayed"]) == (200, first.body, "true")
+        assert (again.status, again.body, again.headers["idempotency-replayed"]) == (
+            200,
+            first.body,
+            "true",
+        )
         assert changes(dora) == made
         reused = undo(dora, 2, key)
         assert (reused.status, reused.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
@@ -343,7 +437,9 @@ def test_a_conflict_leaves_its_key_free(person: Meet) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     assert undo(dora, 2, key).status == 409
     undo(dora, 3)
-    assert [change["fields"] for change in undo(dora, 2, key).data] == [{"title": ["Buy oat milk", "Buy milk"]}]
+    assert [change["fields"] for change in undo(dora, 2, key).data] == [
+        {"title": ["Buy oat milk", "Buy milk"]}
+    ]
 
 
 # --- paths, methods, headers ---
@@ -362,7 +458,9 @@ def test_a_trailing_slash_is_the_same_resource_answered_directly(person: Meet) -
 
 def test_head_answers_as_get_without_a_body(carol: Person) -> None:
     for target in (CHANGES, f"{CHANGES}?since=x"):
-        got, head = (ask(carol, method, target, None, {"X-Request-Id": "same"}) for method in ("GET", "HEAD"))
+        got, head = (
+            ask(carol, method, target, None, {"X-Request-Id": "same"}) for method in ("GET", "HEAD")
+        )
         assert (head.status, head.body) == (got.status, b"")
         assert {**head.headers, "date": ""} == {**got.headers, "date": ""}
 
@@ -371,7 +469,9 @@ def test_head_answers_as_get_without_a_body(carol: Person) -> None:
     ("path", "allowed"),
     [(CHANGES, {"GET", "HEAD"}), (f"{CHANGES}/7/undo", {"POST"}), ("/v1/undo", {"POST"})],
 )
-def test_other_methods_are_405_with_the_ones_that_are_allowed(ada: Person, path: str, allowed: set[str]) -> None:
+def test_other_methods_are_405_with_the_ones_that_are_allowed(
+    ada: Person, path: str, allowed: set[str]
+) -> None:
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"):
         reply = ask(str(ada.client.base_url), method, path)
         if method in allowed:
@@ -381,16 +481,23 @@ def test_other_methods_are_405_with_the_ones_that_are_allowed(ada: Person, path:
             assert set(reply.headers["allow"].split(", ")) == allowed
 
 
-@pytest.mark.parametrize("path", [f"{CHANGES}/7", f"{CHANGES}/7/Undo", f"{CHANGES}/7/undo/x", "/v1/undo/7", "/v1"])
+@pytest.mark.parametrize(
+    "path", [f"{CHANGES}/7", f"{CHANGES}/7/Undo", f"{CHANGES}/7/undo/x", "/v1/undo/7", "/v1"]
+)
 def test_paths_beside_these_are_unknown(ada: Person, path: str) -> None:
     for method in ("GET", "POST", "DELETE"):
         assert (ask(ada, method, path).status, ask(ada, method, path).error) == (404, "Not found")
 
 
-@pytest.mark.parametrize(("method", "path"), [*ROUTES, ("GET", f"{CHANGES}?since=x"), ("POST", f"{CHANGES}/abc/undo")])
+@pytest.mark.parametrize(
+    ("method", "path"), [*ROUTES, ("GET", f"{CHANGES}?since=x"), ("POST", f"{CHANGES}/abc/undo")]
+)
 def test_nobody_learns_anything_but_401(ada: Person, method: str, path: str) -> None:
     url = str(ada.client.base_url)
-    for token, reason in (({}, "missing_token"), ({"Authorization": "Bearer x.y.z"}, "malformed_token")):
+    for token, reason in (
+        ({}, "missing_token"),
+        ({"Authorization": "Bearer x.y.z"}, "malformed_token"),
+    ):
         for body in (None, b"\xff"):
             reply = ask(url, method, path, body, {**token, "Content-Type": "text/plain"})
             assert (reply.status, reply.json()["reason"]) == (401, reason)
@@ -400,7 +507,9 @@ def test_nobody_learns_anything_but_401(ada: Person, method: str, path: str) -> 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_the_frontend_may_ask_and_read_every_answer(ada: Person, method: str, path: str) -> None:
     url = str(ada.client.base_url)
-    preflight = ask(url, "OPTIONS", path, None, {"Origin": ORIGIN, "Access-Control-Request-Method": method})
+    preflight = ask(
+        url, "OPTIONS", path, None, {"Origin": ORIGIN, "Access-Control-Request-Method": method}
+    )
     assert preflight.status in (200, 204)
     assert method in preflight.headers["access-control-allow-methods"].split(", ")
     for who in (ada, url):

@@ -35,12 +35,24 @@ def at(person: Person, task: dict[str, Any] | int) -> str:
     return f"{person.tasks}/{task if isinstance(task, int) else task['id']}"
 
 
-def write(person: Person, method: str, target: str, body: bytes | None, if_match: str, **more: str) -> Reply:
-    return ask(person, method, target, body, {**(JSON if body else {}), "If-Match": if_match, **more})
+def write(
+    person: Person, method: str, target: str, body: bytes | None, if_match: str, **more: str
+) -> Reply:
+    return ask(
+        person, method, target, body, {**(JSON if body else {}), "If-Match": if_match, **more}
+    )
 
 
-def read(person: Person, query: str = "", etag: str = "", method: str = "GET", **more: str) -> Reply:
-    return ask(person, method, person.tasks + query, None, {**({"If-None-Match": etag} if etag else {}), **more})
+def read(
+    person: Person, query: str = "", etag: str = "", method: str = "GET", **more: str
+) -> Reply:
+    return ask(
+        person,
+        method,
+        person.tasks + query,
+        None,
+        {**({"If-None-Match": etag} if etag else {}), **more},
+    )
 
 
 def is_as_it_was(person: Person, task: dict[str, Any]) -> bool:
@@ -110,7 +122,9 @@ def test_what_is_refused_or_changes_nothing_takes_no_version(person: Meet) -> No
 
 @each_write
 @pytest.mark.parametrize(
-    "if_match", ["{tag}", "*", '"0", {tag}', '{tag},"a,b"', ' , W/"1",\t{tag} ,', 'W/{tag}, {tag}, "x"'], ids=str
+    "if_match",
+    ["{tag}", "*", '"0", {tag}', '{tag},"a,b"', ' , W/"1",\t{tag} ,', 'W/{tag}, {tag}, "x"'],
+    ids=str,
 )
 def test_a_write_whose_if_match_holds_is_done(
     ada: Person, method: str, end: str, body: bytes | None, if_match: str
@@ -150,10 +164,15 @@ def test_a_write_whose_if_match_fails_is_412_with_the_task_as_it_now_is(
     task = ada.put(ada.has("Buy milk")["id"], {"description": "Two litres"}).json()["data"]
     version = task["version"]
     before = read(ada).headers["etag"]
-    condition = if_match.format(tag=tag(task), version=version, before=version - 1, after=version + 1)
+    condition = if_match.format(
+        tag=tag(task), version=version, before=version - 1, after=version + 1
+    )
     reply = write(ada, method, at(ada, task) + end, body, condition, Origin=ORIGIN)
     assert (reply.status, reply.json()["code"], reply.data) == (412, "PRECONDITION_FAILED", task)
-    assert (reply.headers["etag"], reply.headers["cache-control"]) == (tag(task), "private, no-cache")
+    assert (reply.headers["etag"], reply.headers["cache-control"]) == (
+        tag(task),
+        "private, no-cache",
+    )
     assert reply.headers["access-control-allow-origin"] == ORIGIN
     sentence = f"The task has changed since (version {version} now). Review it and try again"
     assert reply.error == reply.json()["detail"] == sentence
@@ -177,7 +196,10 @@ def test_a_412_is_had_as_rfc_9457_with_the_task_and_its_etag(ada: Person) -> Non
     assert list(reply.json()) == ["type", "title", "status", "detail", "code", "data"]
     assert (reply.json()["title"], reply.json()["status"]) == ("Precondition Failed", 412)
     assert (reply.json()["code"], reply.data) == ("PRECONDITION_FAILED", task)
-    assert (reply.headers["etag"], reply.headers["cache-control"]) == (tag(task), "private, no-cache")
+    assert (reply.headers["etag"], reply.headers["cache-control"]) == (
+        tag(task),
+        "private, no-cache",
+    )
 
 
 def test_the_task_of_a_412_is_enough_to_try_again(ada: Person) -> None:
@@ -190,7 +212,9 @@ def test_the_task_of_a_412_is_enough_to_try_again(ada: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "lines", [('"0"', "{tag}"), ("{tag}", '"0"'), ('"0", "x"', "", 'W/"1", {tag}')], ids=["2nd", "1st", "3rd"]
+    "lines",
+    [('"0"', "{tag}"), ("{tag}", '"0"'), ('"0", "x"', "", 'W/"1", {tag}')],
+    ids=["2nd", "1st", "3rd"],
 )
 def test_the_lines_of_if_match_are_one_list(ada: Person, lines: tuple[str, ...]) -> None:
     task = ada.has("Buy milk")
@@ -221,7 +245,9 @@ def test_a_post_of_one_who_has_nothing_yet_meets_version_0(person: Meet) -> None
 
 
 @pytest.mark.parametrize("if_match", ['"0"', 'W/"1"', '"2"', '"abc"'])
-def test_a_post_after_something_was_written_is_412_without_a_task(person: Meet, if_match: str) -> None:
+def test_a_post_after_something_was_written_is_412_without_a_task(
+    person: Meet, if_match: str
+) -> None:
     dora = person("dora")
     task = dora.has("Buy milk")
     reply = write(dora, "POST", dora.tasks, b'{"title":"New"}', if_match)
@@ -258,7 +284,9 @@ def test_an_absent_or_foreign_task_is_404_whatever_the_condition(
 
 
 @each_write
-@pytest.mark.parametrize("if_match", ["", "7", '"7', '"a" "b"', '*, "7"', 'w/"7"', '"7 8"', ",", "'7'"])
+@pytest.mark.parametrize(
+    "if_match", ["", "7", '"7', '"a" "b"', '*, "7"', 'w/"7"', '"7 8"', ",", "'7'"]
+)
 def test_a_malformed_if_match_is_400_before_404_and_412(
     ada: Person, method: str, end: str, body: bytes | None, if_match: str
 ) -> None:
@@ -272,7 +300,11 @@ def test_a_malformed_if_match_is_400_before_404_and_412(
 
 def test_what_is_wrong_with_a_body_is_said_before_what_a_condition_finds(ada: Person) -> None:
     task = ada.has("Buy milk")
-    for target, body in ((at(ada, task), b'{"title":""}'), (ada.tasks, b"{}"), (at(ada, task) + "/complete", b"[]")):
+    for target, body in (
+        (at(ada, task), b'{"title":""}'),
+        (ada.tasks, b"{}"),
+        (at(ada, task) + "/complete", b"[]"),
+    ):
         method = "POST" if target == ada.tasks else "PATCH"
         assert write(ada, method, target, body, '"0"').status == 400
     assert write(ada, "DELETE", f"{ada.tasks}/abc", None, '"0"').status == 400
@@ -280,7 +312,10 @@ def test_what_is_wrong_with_a_body_is_said_before_what_a_condition_finds(ada: Pe
 
 @pytest.mark.parametrize(
     ("method", "path", "body"),
-    [("POST", "", b'{"title":"a"}'), *[(method, "/{id}" + end, body) for method, end, body in WRITES]],
+    [
+        ("POST", "", b'{"title":"a"}'),
+        *[(method, "/{id}" + end, body) for method, end, body in WRITES],
+    ],
 )
 @pytest.mark.parametrize("value", ["*", '"1"', "7"])
 def test_if_none_match_on_a_write_is_refused_not_passed_over(
@@ -289,14 +324,19 @@ def test_if_none_match_on_a_write_is_refused_not_passed_over(
     task = ada.has("Buy milk")
     headers = {**(JSON if body else {}), "If-None-Match": value}
     reply = ask(ada, method, ada.tasks + path.format(id=task["id"]), body, headers)
-    assert (reply.status, [problem["field"] for problem in reply.json()["errors"]]) == (400, ["If-None-Match"])
+    assert (reply.status, [problem["field"] for problem in reply.json()["errors"]]) == (
+        400,
+        ["If-None-Match"],
+    )
     assert is_as_it_was(ada, task)
     assert ada.get().json()["data"][0] == task
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("value", ["*", "{tag}", "7"])
-def test_if_match_on_a_read_is_refused_not_passed_over(ada: Person, method: str, value: str) -> None:
+def test_if_match_on_a_read_is_refused_not_passed_over(
+    ada: Person, method: str, value: str
+) -> None:
     task = ada.has("Buy milk")
     for path in ("", f"/{task['id']}"):
         reply = read(ada, path, "", method, **{"If-Match": value.format(tag=tag(task))})
@@ -310,18 +350,28 @@ def test_if_match_on_a_read_is_refused_not_passed_over(ada: Person, method: str,
 
 def is_not_modified(reply: Reply, etag: str) -> bool:
     """RFC 9110 section 15.4.5: the fields of the 200, no content; and what every answer of ours carries."""
-    own = {name: reply.headers.get(name) for name in ("etag", "cache-control", "vary", "x-content-type-options")}
+    own = {
+        name: reply.headers.get(name)
+        for name in ("etag", "cache-control", "vary", "x-content-type-options")
+    }
     return (
         (reply.status, reply.body) == (304, b"")
         and own
-        == {"etag": etag, "cache-control": "private, no-cache", "vary": "Origin", "x-content-type-options": "nosniff"}
+        == {
+            "etag": etag,
+            "cache-control": "private, no-cache",
+            "vary": "Origin",
+            "x-content-type-options": "nosniff",
+        }
         and not {"content-length", "content-type", "transfer-encoding"} & set(reply.headers)
         and bool(reply.headers["x-request-id"])
     )
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("known", ["{tag}", "W/{tag}", "*", '"0", {tag}', 'W/"a,b",,{tag} ,'], ids=str)
+@pytest.mark.parametrize(
+    "known", ["{tag}", "W/{tag}", "*", '"0", {tag}', 'W/"a,b",,{tag} ,'], ids=str
+)
 def test_a_task_that_is_known_is_304(ada: Person, method: str, known: str) -> None:
     task = ada.has("Buy milk")
     reply = read(ada, f"/{task['id']}", known.format(tag=tag(task)), method, Origin=ORIGIN)
@@ -358,12 +408,21 @@ def test_a_malformed_if_none_match_is_400(ada: Person, path: str, known: str) ->
     )
 
 
-QUERIES = ["", "?filter=pending", "?filter=completed", "?status=all", "?limit=1", "?limit=500&filter=pending"]
+QUERIES = [
+    "",
+    "?filter=pending",
+    "?filter=completed",
+    "?status=all",
+    "?limit=1",
+    "?limit=500&filter=pending",
+]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_list_that_is_known_is_304_and_another_is_sent(ada: Person, method: str, query: str) -> None:
+def test_a_list_that_is_known_is_304_and_another_is_sent(
+    ada: Person, method: str, query: str
+) -> None:
     for title in ("Buy milk", "Buy bread"):
         ada.has(title)
     etag = read(ada, query).headers["etag"]
@@ -412,7 +471,9 @@ def test_any_change_of_any_task_gives_every_list_a_new_etag(
         assert (reply.status, number(reply.headers["etag"])) == (200, number(etag) + 1)
 
 
-def test_anothers_change_and_what_changes_nothing_keep_the_lists_etag(ada: Person, bob: Person) -> None:
+def test_anothers_change_and_what_changes_nothing_keep_the_lists_etag(
+    ada: Person, bob: Person
+) -> None:
     task = ada.has("Buy milk")
     etag = read(ada).headers["etag"]
     bobs = bob.has("Bob's own")
@@ -433,12 +494,18 @@ def test_anothers_change_and_what_changes_nothing_keep_the_lists_etag(ada: Perso
 def test_a_set_that_changes_nothing_keeps_the_tasks_etag(ada: Person) -> None:
     task = ada.has("Buy milk")
     completed = ada.patch(f"/{task['id']}/complete", json={"completed": True})
-    again = ada.patch(f"/{task['id']}/complete", json={"completed": True}, headers={"If-Match": "*"})
+    again = ada.patch(
+        f"/{task['id']}/complete", json={"completed": True}, headers={"If-Match": "*"}
+    )
     assert completed.headers["etag"] == again.headers["etag"] == tag(again.json()["data"])
-    assert is_not_modified(read(ada, f"/{task['id']}", again.headers["etag"]), again.headers["etag"])
+    assert is_not_modified(
+        read(ada, f"/{task['id']}", again.headers["etag"]), again.headers["etag"]
+    )
 
 
-def test_a_known_list_is_answered_without_a_look_at_any_task(ada: Person, database_url: str) -> None:
+def test_a_known_list_is_answered_without_a_look_at_any_task(
+    ada: Person, database_url: str
+) -> None:
     """While `tasks` is locked against every reader, the plan of a query that names it included."""
     ada.has("Buy milk")
     etag = read(ada).headers["etag"]
@@ -448,7 +515,10 @@ def test_a_known_list_is_answered_without_a_look_at_any_task(ada: Person, databa
         try:
             async with connection.transaction():
                 await connection.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
-                known = [await asyncio.to_thread(read, ada, query, etag) for query in ("", "?filter=pending&limit=1")]
+                known = [
+                    await asyncio.to_thread(read, ada, query, etag)
+                    for query in ("", "?filter=pending&limit=1")
+                ]
                 return [*known, await asyncio.to_thread(read, ada, "", '"0"')]
         finally:
             await connection.close()
@@ -470,12 +540,18 @@ def test_a_task_has_a_uid_of_its_own_where_none_was_chosen(ada: Person) -> None:
 
 
 @pytest.mark.parametrize("write_it", [str.lower, str.upper], ids=["small", "capital"])
-def test_a_chosen_uid_is_the_tasks_and_stays_so(ada: Person, write_it: Callable[[str], str]) -> None:
+def test_a_chosen_uid_is_the_tasks_and_stays_so(
+    ada: Person, write_it: Callable[[str], str]
+) -> None:
     uid = str(uuid4())
     created = ada.post({"title": "Buy milk", "uid": write_it(uid)})
     assert (created.status_code, created.json()["data"]["uid"]) == (201, uid)
     one = f"/{created.json()['data']['id']}"
-    for reply in (ada.put(one[1:], {"uid": str(uuid4())}), ada.patch(f"{one}/complete"), ada.get(one)):
+    for reply in (
+        ada.put(one[1:], {"uid": str(uuid4())}),
+        ada.patch(f"{one}/complete"),
+        ada.get(one),
+    ):
         assert (reply.status_code, reply.json()["data"]["uid"]) == (200, uid)
 
 
@@ -486,8 +562,14 @@ def test_a_post_with_a_known_uid_is_200_with_the_task_as_it_now_is(ada: Person) 
     count = len(ada.get().json()["data"])
     for sent in (uid, uid.upper()):
         again = ada.post({"title": "Buy milk", "uid": sent})
-        assert (again.status_code, again.json()) == (200, {"data": now, "message": "Task already exists"})
-        assert (again.headers["etag"], again.headers["location"]) == (tag(now), created.headers["location"])
+        assert (again.status_code, again.json()) == (
+            200,
+            {"data": now, "message": "Task already exists"},
+        )
+        assert (again.headers["etag"], again.headers["location"]) == (
+            tag(now),
+            created.headers["location"],
+        )
     assert is_as_it_was(ada, now)
     assert len(ada.get().json()["data"]) == count
 
@@ -517,7 +599,10 @@ def test_two_users_may_choose_the_same_uid(ada: Person, bob: Person) -> None:
     "uid",
     [
         *(None, "", 7, True, [], {}, "abc", "3f0e4cf28a0c4b1f9d5e2f6b7a1c0d9e"),
-        *("{3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e}", "urn:uuid:3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e"),
+        *(
+            "{3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e}",
+            "urn:uuid:3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e",
+        ),
         *("3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9", "3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e0"),
         *(" 3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e", "3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e\n"),
         *(
@@ -531,10 +616,15 @@ def test_two_users_may_choose_the_same_uid(ada: Person, bob: Person) -> None:
 def test_a_uid_is_a_canonical_uuid(ada: Person, uid: Any) -> None:
     reply = ada.post({"title": "Buy milk", "uid": uid})
     message = "Uid must be a UUID, such as 3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e"
-    assert (reply.status_code, reply.json()["errors"]) == (400, [{"field": "uid", "message": message}])
+    assert (reply.status_code, reply.json()["errors"]) == (
+        400,
+        [{"field": "uid", "message": message}],
+    )
 
 
-@pytest.mark.parametrize("uid", [str(UUID(int=0)), str(UUID(int=2**128 - 1)), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"])
+@pytest.mark.parametrize(
+    "uid", [str(UUID(int=0)), str(UUID(int=2**128 - 1)), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"]
+)
 def test_a_uid_may_be_of_any_version(person: Meet, uid: str) -> None:
     assert person("dora").post({"title": "Buy milk", "uid": uid}).json()["data"]["uid"] == uid
 

@@ -42,7 +42,11 @@ def test_create_answers_201_task_created_and_the_task(ada: Person) -> None:
     reply = ada.post({"title": "Buy milk", "description": "Two litres"})
     assert (reply.status_code, reply.json()["message"]) == (201, "Task created")
     task = reply.json()["data"]
-    assert (task["title"], task["description"], task["completed"]) == ("Buy milk", "Two litres", False)
+    assert (task["title"], task["description"], task["completed"]) == (
+        "Buy milk",
+        "Two litres",
+        False,
+    )
     assert task["user_id"] == ada.id
     assert list(reply.json()) == ["data", "message"]
 
@@ -55,7 +59,9 @@ def test_get_answers_200_task_retrieved_and_the_task(ada: Person) -> None:
 
 def test_put_answers_200_task_updated_and_the_task(ada: Person) -> None:
     task = ada.has("Buy milk")
-    reply = ada.put(task["id"], {"title": "Buy oat milk", "description": "One litre", "completed": True})
+    reply = ada.put(
+        task["id"], {"title": "Buy oat milk", "description": "One litre", "completed": True}
+    )
     assert (reply.status_code, reply.json()["message"]) == (200, "Task updated")
     wanted = {"title": "Buy oat milk", "description": "One litre", "completed": True}
     assert reply.json()["data"] == written(task, reply.json()["data"], **wanted)
@@ -94,9 +100,18 @@ def test_health_never_touches_the_database(forsaken: Any) -> None:
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.parametrize(
     "change",
-    [{"title": "B"}, {"description": "d2"}, {"description": None}, {"description": ""}, {"completed": True}, {}],
+    [
+        {"title": "B"},
+        {"description": "d2"},
+        {"description": None},
+        {"description": ""},
+        {"completed": True},
+        {},
+    ],
 )
-def test_put_and_patch_change_only_the_fields_present(ada: Person, method: str, change: dict[str, Any]) -> None:
+def test_put_and_patch_change_only_the_fields_present(
+    ada: Person, method: str, change: dict[str, Any]
+) -> None:
     task = ada.has("A", "d1")
     reply = ada.request(method, f"{ada.tasks}/{task['id']}", json=change)
     assert (reply.status_code, reply.json()["message"]) == (200, "Task updated")
@@ -107,16 +122,24 @@ def test_put_and_patch_change_only_the_fields_present(ada: Person, method: str, 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.parametrize(
-    ("field", "message"), [("title", "Title is required"), ("completed", "Completed must be true or false")]
+    ("field", "message"),
+    [("title", "Title is required"), ("completed", "Completed must be true or false")],
 )
-def test_null_clears_neither_title_nor_completed(ada: Person, method: str, field: str, message: str) -> None:
+def test_null_clears_neither_title_nor_completed(
+    ada: Person, method: str, field: str, message: str
+) -> None:
     task = ada.has("Buy milk")
     reply = ada.request(method, f"{ada.tasks}/{task['id']}", json={field: None})
-    assert (reply.status_code, reply.json()["errors"]) == (400, [{"field": field, "message": message}])
+    assert (reply.status_code, reply.json()["errors"]) == (
+        400,
+        [{"field": field, "message": message}],
+    )
     assert the_task(ada, task) == task
 
 
-def test_setting_completed_to_what_it_is_changes_nothing_but_updated_at_and_version(ada: Person) -> None:
+def test_setting_completed_to_what_it_is_changes_nothing_but_updated_at_and_version(
+    ada: Person,
+) -> None:
     task = ada.has("Buy milk")
     changed = ada.put(task["id"], {"completed": False}).json()["data"]
     assert changed == written(task, changed)
@@ -189,11 +212,16 @@ def test_complete_without_completed_toggles(ada: Person, body: bytes | None) -> 
 def test_complete_with_completed_sets_so_that_a_retry_is_safe(ada: Person) -> None:
     task = ada.has("Buy milk")
     for wanted, word in ((True, "completed"), (False, "incomplete")):
-        first, again = (ada.patch(f"/{task['id']}/complete", json={"completed": wanted}) for _ in range(2))
+        first, again = (
+            ada.patch(f"/{task['id']}/complete", json={"completed": wanted}) for _ in range(2)
+        )
         assert first.json()["data"]["completed"] is wanted
         assert first.json()["message"] == f"Task marked as {word}"
         assert moment(first.json()["data"]["updated_at"]) > moment(task["updated_at"])
-        assert (again.status_code, again.json()) == (200, first.json())  # updated_at, version: nothing changed
+        assert (again.status_code, again.json()) == (
+            200,
+            first.json(),
+        )  # updated_at, version: nothing changed
 
 
 MISSPELT = [
@@ -213,11 +241,16 @@ def test_a_misspelt_completed_is_refused_and_does_not_toggle(ada: Person, body: 
     for headers in ({}, {"Idempotency-Key": task["uid"]}, {"If-Match": "*"}):
         reply = send(ada, "PATCH", f"/{task['id']}/complete", body, **headers)
         message = "Completed must be true or false"
-        assert (reply.status, reply.json()["errors"]) == (400, [{"field": "completed", "message": message}])
+        assert (reply.status, reply.json()["errors"]) == (
+            400,
+            [{"field": "completed", "message": message}],
+        )
     assert the_task(ada, task) == task
 
 
-@pytest.mark.parametrize("body", [b'{"completed": true, "title": "a"}', b'{"x": 1, "completed": true}'])
+@pytest.mark.parametrize(
+    "body", [b'{"completed": true, "title": "a"}', b'{"x": 1, "completed": true}']
+)
 def test_complete_ignores_other_fields_beside_completed(ada: Person, body: bytes) -> None:
     task = ada.has("Buy milk")
     for _ in range(2):
@@ -229,7 +262,12 @@ def test_complete_ignores_other_fields_beside_completed(ada: Person, body: bytes
 def test_null_as_a_body_is_no_body_wherever_none_is_needed(ada: Person, body: bytes) -> None:
     task = ada.has("Buy milk")
     one, in_trash = f"{ada.tasks}/{task['id']}", f"/v1/trash/{task['id']}"
-    writes = [("PATCH", f"{one}/complete"), ("DELETE", one), ("POST", f"{in_trash}/restore"), ("DELETE", one)]
+    writes = [
+        ("PATCH", f"{one}/complete"),
+        ("DELETE", one),
+        ("POST", f"{in_trash}/restore"),
+        ("DELETE", one),
+    ]
     for method, url in [*writes, ("DELETE", in_trash)]:
         assert ask(ada, method, url, body, JSON).status == 200
     seq = ada.has("Another")["version"]
@@ -237,7 +275,9 @@ def test_null_as_a_body_is_no_body_wherever_none_is_needed(ada: Person, body: by
     assert send(ada, "POST", "", body).status == 400  # where one is needed, it is none either
 
 
-@pytest.mark.parametrize("body", [b"true", b"[]", b'"completed"', b"{", b'{"completed": 1}', b"null,", b"nul"])
+@pytest.mark.parametrize(
+    "body", [b"true", b"[]", b'"completed"', b"{", b'{"completed": 1}', b"null,", b"nul"]
+)
 def test_complete_refuses_a_body_that_is_no_object_or_no_boolean(ada: Person, body: bytes) -> None:
     task = ada.has("Buy milk")
     assert send(ada, "PATCH", f"/{task['id']}/complete", body).status == 400

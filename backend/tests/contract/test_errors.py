@@ -114,11 +114,22 @@ TASKS = "/api/{user}/tasks"
 FIRST = "/v1/changes/1/undo"
 EDIT, DELETE = Step("PUT", TASKS + "/{task}", b'{"title":"b"}'), Step("DELETE", TASKS + "/{task}")
 PURGE = Step("DELETE", "/v1/trash/{task}")
-RUNNING, IN_TRASH, CONFLICT = (409, "IDEMPOTENCY_IN_PROGRESS"), (409, "UID_IN_TRASH"), (409, "UNDO_CONFLICT")
+RUNNING, IN_TRASH, CONFLICT = (
+    (409, "IDEMPOTENCY_IN_PROGRESS"),
+    (409, "UID_IN_TRASH"),
+    (409, "UNDO_CONFLICT"),
+)
 FAILURES = [
     Failure("title missing", 400, "POST", TASKS, b"{}", JSON),
     Failure("title too long", 400, "POST", TASKS, b'{"title":"%s"}' % (b"a" * 201), JSON),
-    Failure("three fields wrong", 400, "PUT", TASKS + "/7", b'{"title":1,"description":1,"completed":1}', JSON),
+    Failure(
+        "three fields wrong",
+        400,
+        "PUT",
+        TASKS + "/7",
+        b'{"title":1,"description":1,"completed":1}',
+        JSON,
+    ),
     Failure("id and body wrong", 400, "PATCH", TASKS + "/abc", b'{"title":null}', JSON),
     Failure("no JSON", 400, "POST", TASKS, b"{", JSON),
     Failure("no body", 400, "POST", TASKS),
@@ -139,18 +150,51 @@ FAILURES = [
     Failure("no host", 400, "GET", "", head="GET /health HTTP/1.1\r\n"),
     Failure("two hosts", 400, "GET", "", head=f"GET /health HTTP/1.1\r\n{HOST}{HOST}"),
     Failure("malformed host", 400, "GET", "", head="GET /health HTTP/1.1\r\nHost: a b\r\n"),
-    Failure("host with a path", 400, "GET", "", head="GET /health HTTP/1.1\r\nHost: evil.example/x\r\n"),
-    Failure("two lengths", 400, "GET", "", head=f"GET / HTTP/1.1\r\n{HOST}Content-Length: 1\r\nContent-Length: 2\r\n"),
+    Failure(
+        "host with a path", 400, "GET", "", head="GET /health HTTP/1.1\r\nHost: evil.example/x\r\n"
+    ),
+    Failure(
+        "two lengths",
+        400,
+        "GET",
+        "",
+        head=f"GET / HTTP/1.1\r\n{HOST}Content-Length: 1\r\nContent-Length: 2\r\n",
+    ),
     Failure("not HTTP", 400, "GET", "", head="hello\r\n"),
     Failure("no token", 401, "GET", TASKS, token=False),
-    Failure("no token, garbage sent", 401, "POST", TASKS, b"\xff", {"Content-Type": "x"}, token=False),
-    Failure("another scheme", 401, "GET", TASKS, None, {"Authorization": "Basic YWRhOmFkYQ=="}, token=False),
+    Failure(
+        "no token, garbage sent", 401, "POST", TASKS, b"\xff", {"Content-Type": "x"}, token=False
+    ),
+    Failure(
+        "another scheme",
+        401,
+        "GET",
+        TASKS,
+        None,
+        {"Authorization": "Basic YWRhOmFkYQ=="},
+        token=False,
+    ),
     Failure("no JWT", 401, "GET", TASKS, None, {"Authorization": "Bearer x"}, token=False),
-    Failure("session token", 401, "GET", TASKS, None, {"Authorization": f"Bearer {'s' * 32}"}, token=False),
+    Failure(
+        "session token",
+        401,
+        "GET",
+        TASKS,
+        None,
+        {"Authorization": f"Bearer {'s' * 32}"},
+        token=False,
+    ),
     Failure("no token, no database", 401, "GET", TASKS, at="forsaken", token=False),
     Failure("another's list", 403, "GET", "/api/somebody/tasks"),
     Failure("another's list, HEAD", 403, "HEAD", "/api/somebody/tasks"),
-    Failure("another's task, nonsense sent", 403, "PUT", "/api/somebody/tasks/abc", b"\xff", {"Content-Type": "x"}),
+    Failure(
+        "another's task, nonsense sent",
+        403,
+        "PUT",
+        "/api/somebody/tasks/abc",
+        b"\xff",
+        {"Content-Type": "x"},
+    ),
     Failure("a user that is not UTF-8", 403, "GET", "/api/%FF%00/tasks"),
     Failure("unknown path", 404, "GET", "/nowhere", token=False),
     Failure("unknown path, unknown method", 404, "PROPFIND", "/nowhere", token=False),
@@ -163,30 +207,75 @@ FAILURES = [
     Failure("plain OPTIONS", 405, "OPTIONS", TASKS, token=False),
     Failure("unknown method", 405, "PROPFIND", TASKS, token=False),
     Failure("the same key still running", RUNNING, "POST", TASKS, TITLE, KEYED, running=True),
-    Failure("a uid in the trash", IN_TRASH, "POST", TASKS, NAMED, JSON, created=NAMED, then=(DELETE,)),
-    Failure("an undo that loses an edit", CONFLICT, "POST", FIRST, None, JSON, created=TITLE, then=(EDIT,)),
     Failure(
-        "an undo of what is gone for good", CONFLICT, "POST", FIRST, None, JSON, created=TITLE, then=(DELETE, PURGE)
+        "a uid in the trash", IN_TRASH, "POST", TASKS, NAMED, JSON, created=NAMED, then=(DELETE,)
+    ),
+    Failure(
+        "an undo that loses an edit",
+        CONFLICT,
+        "POST",
+        FIRST,
+        None,
+        JSON,
+        created=TITLE,
+        then=(EDIT,),
+    ),
+    Failure(
+        "an undo of what is gone for good",
+        CONFLICT,
+        "POST",
+        FIRST,
+        None,
+        JSON,
+        created=TITLE,
+        then=(DELETE, PURGE),
     ),
     Failure("a place that the log does not have", 410, "GET", "/v1/changes?since=7"),
     Failure("another version of the list", 412, "POST", TASKS, TITLE, {**JSON, "If-Match": '"7"'}),
     Failure("a weak tag", 412, "POST", TASKS, TITLE, {**JSON, "If-Match": 'W/"0"'}),
     Failure("declared too large", 413, "POST", TASKS, LARGE, JSON),
-    Failure("declared too large, no token", 413, "POST", TASKS, None, {"Content-Length": "70000"}, token=False),
+    Failure(
+        "declared too large, no token",
+        413,
+        "POST",
+        TASKS,
+        None,
+        {"Content-Length": "70000"},
+        token=False,
+    ),
     Failure("streamed too large", 413, "POST", TASKS, LARGE, JSON, streamed=True),
     Failure("long path", 414, "GET", f"/{'a' * 9000}", token=False),
     Failure("long query", 414, "GET", f"{TASKS}?cursor={'a' * 9000}"),
     Failure("text", 415, "POST", TASKS, TITLE, {"Content-Type": "text/plain"}),
     Failure("no media type", 415, "PATCH", TASKS + "/7/complete", b"{}"),
-    Failure("UTF-16 announced", 415, "PUT", TASKS + "/7", TITLE, {"Content-Type": "application/json; charset=utf-16"}),
+    Failure(
+        "UTF-16 announced",
+        415,
+        "PUT",
+        TASKS + "/7",
+        TITLE,
+        {"Content-Type": "application/json; charset=utf-16"},
+    ),
     Failure("compressed", 415, "POST", TASKS, TITLE, {**JSON, "Content-Encoding": "gzip"}),
-    Failure("the key of another request", 422, "POST", TASKS, TITLE, KEYED, created=b'{"title":"b"}'),
-    Failure("the key of a request elsewhere", 422, "DELETE", TASKS + "/7", None, KEYED, created=TITLE),
+    Failure(
+        "the key of another request", 422, "POST", TASKS, TITLE, KEYED, created=b'{"title":"b"}'
+    ),
+    Failure(
+        "the key of a request elsewhere", 422, "DELETE", TASKS + "/7", None, KEYED, created=TITLE
+    ),
     Failure("too often", 429, "GET", TASKS, at="troubled", before=BURST),
     Failure("too often, HEAD", 429, "HEAD", TASKS + "/7", at="troubled", before=BURST),
     Failure("too often, to write", 429, "POST", TASKS, TITLE, JSON, at="troubled", before=BURST),
     Failure("large header", 431, "GET", TASKS, None, {"X-Large": "a" * 33_000}),
-    Failure("many headers", 431, "GET", "/health", None, {f"X-{n}": "a" * 400 for n in range(90)}, token=False),
+    Failure(
+        "many headers",
+        431,
+        "GET",
+        "/health",
+        None,
+        {f"X-{n}": "a" * 400 for n in range(90)},
+        token=False,
+    ),
     Failure("a bug", 500, "POST", TASKS, BREAK, JSON, at="troubled"),
     Failure("no database: list", 503, "GET", TASKS, at="forsaken"),
     Failure("no database: HEAD", 503, "HEAD", TASKS + "/7", at="forsaken"),
@@ -213,18 +302,31 @@ def provoke(failure: Failure, url: str, database_url: str, extra: dict[str, str]
         created = ask(url, "POST", f"/api/{user}/tasks", failure.created, headers)
         assert created.status == 201
         for step in failure.then:
-            assert ask(url, step.method, step.path(user, created.data["id"]), step.body, headers).status == 200
-    with at_work(database_url, user, failure.headers["Idempotency-Key"]) if failure.running else nullcontext():
+            assert (
+                ask(
+                    url, step.method, step.path(user, created.data["id"]), step.body, headers
+                ).status
+                == 200
+            )
+    with (
+        at_work(database_url, user, failure.headers["Idempotency-Key"])
+        if failure.running
+        else nullcontext()
+    ):
         return ask(url, failure.method, target, failure.body, headers)
 
 
 @pytest.fixture(scope="module")
-def urls(server: servers.Running, troubled: servers.Running, forsaken: servers.Running) -> dict[str, str]:
+def urls(
+    server: servers.Running, troubled: servers.Running, forsaken: servers.Running
+) -> dict[str, str]:
     return {"server": server.url, "troubled": troubled.url, "forsaken": forsaken.url}
 
 
 def test_the_walk_meets_every_code_the_server_has() -> None:
-    assert {(failure.status, failure.code) for failure in FAILURES} == {(kind.status, kind.code) for kind in kinds()}
+    assert {(failure.status, failure.code) for failure in FAILURES} == {
+        (kind.status, kind.code) for kind in kinds()
+    }
 
 
 def kinds(parent: type[errors.ApiError] = errors.ApiError) -> Iterator[type[errors.ApiError]]:
@@ -236,7 +338,9 @@ def kinds(parent: type[errors.ApiError] = errors.ApiError) -> Iterator[type[erro
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
-def test_every_way_to_fail_has_one_envelope(failure: Failure, urls: dict[str, str], database_url: str) -> None:
+def test_every_way_to_fail_has_one_envelope(
+    failure: Failure, urls: dict[str, str], database_url: str
+) -> None:
     reply = provoke(failure, urls[failure.at], database_url, {"Origin": ORIGIN})
     assert reply.status == failure.status
     check_headers(failure, reply)
@@ -251,7 +355,9 @@ def test_every_way_to_fail_has_one_envelope(failure: Failure, urls: dict[str, st
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=[failure.name for failure in FAILURES])
-def test_every_way_to_fail_is_had_as_rfc_9457_too(failure: Failure, urls: dict[str, str], database_url: str) -> None:
+def test_every_way_to_fail_is_had_as_rfc_9457_too(
+    failure: Failure, urls: dict[str, str], database_url: str
+) -> None:
     extra = {"Accept": f"text/html, {PROBLEM}; q=0.9", "Origin": "http://evil.example"}
     reply = provoke(failure, urls[failure.at], database_url, extra)
     assert reply.status == failure.status
@@ -291,7 +397,9 @@ def check_body(failure: Failure, body: dict[str, Any], common: list[str]) -> Non
     assert type(sentence) is str
     assert sentence.strip() == sentence != ""
     if about_fields:
-        assert [list(problem) for problem in body["errors"]] == [["field", "message"]] * len(body["errors"])
+        assert [list(problem) for problem in body["errors"]] == [["field", "message"]] * len(
+            body["errors"]
+        )
         assert body["errors"][0]["message"] == sentence
     if failure.status == 401:
         assert {type(body[name]) for name in own} == {str}
@@ -332,15 +440,31 @@ BAD_TOKENS = {
     "another scheme": ("Basic Y2FuYXJ5OmNhbmFyeQ==", "missing_token", "Authorization: Bearer"),
     "session token": (f"Bearer {CANARY}.{CANARY}", "malformed_token", "GET /api/auth/token"),
     "exp is a text": (f"Bearer {sign({'exp': CANARY})}", "malformed_token", "GET /api/auth/token"),
-    "unsecured": (f"Bearer {STRANGER.token(CANARY, {'alg': 'none'})}", "unsupported_algorithm", "BETTER_AUTH_SECRET"),
-    "typ": (f"Bearer {STRANGER.token(CANARY, {'typ': CANARY})}", "unsupported_type", "GET /api/auth/token"),
-    "another secret": (f"Bearer {token_for(CANARY, 'x' * 32)}", "bad_signature", "the same on both sides"),
+    "unsecured": (
+        f"Bearer {STRANGER.token(CANARY, {'alg': 'none'})}",
+        "unsupported_algorithm",
+        "BETTER_AUTH_SECRET",
+    ),
+    "typ": (
+        f"Bearer {STRANGER.token(CANARY, {'typ': CANARY})}",
+        "unsupported_type",
+        "GET /api/auth/token",
+    ),
+    "another secret": (
+        f"Bearer {token_for(CANARY, 'x' * 32)}",
+        "bad_signature",
+        "the same on both sides",
+    ),
     "exp": (f"Bearer {token_for(CANARY, exp=1)}", "token_expired", "Get a new token"),
     "nbf": (f"Bearer {token_for(CANARY, nbf=LATER)}", "token_not_yet_valid", "clocks"),
     "iss": (f"Bearer {token_for(CANARY, iss=CANARY)}", "wrong_issuer", "BETTER_AUTH_URL"),
     "aud": (f"Bearer {token_for(CANARY, aud=[CANARY])}", "wrong_audience", "AUTH_AUDIENCE"),
     "id": (f"Bearer {sign({'id': CANARY})}", "missing_subject", "The claim `sub`"),
-    "userId": (f"Bearer {sign({'userId': CANARY, 'email': CANARY})}", "missing_subject", "`userId`"),
+    "userId": (
+        f"Bearer {sign({'userId': CANARY, 'email': CANARY})}",
+        "missing_subject",
+        "`userId`",
+    ),
     "empty sub": (f"Bearer {token_for('', name=CANARY)}", "missing_subject", "The claim `sub`"),
 }
 
@@ -358,11 +482,19 @@ def test_a_401_says_in_its_body_what_to_look_at_and_repeats_nothing_of_the_token
         assert SECRET.encode() not in reply.body
 
 
-def test_a_403_says_access_denied_and_not_whether_anything_is_there(ada: Person, bob: Person) -> None:
+def test_a_403_says_access_denied_and_not_whether_anything_is_there(
+    ada: Person, bob: Person
+) -> None:
     task = bob.has("Bob's own")
     replies = [
         ask(ada, "GET", path, None, {"X-Request-Id": "same"})
-        for path in (bob.tasks, f"{bob.tasks}/{task['id']}", f"{bob.tasks}/0", f"{bob.tasks}/abc", "/api/nobody/tasks")
+        for path in (
+            bob.tasks,
+            f"{bob.tasks}/{task['id']}",
+            f"{bob.tasks}/0",
+            f"{bob.tasks}/abc",
+            "/api/nobody/tasks",
+        )
     ]
     assert {(reply.status, reply.body) for reply in replies} == {(403, replies[0].body)}
     assert replies[0].error == "Access denied"
@@ -370,7 +502,11 @@ def test_a_403_says_access_denied_and_not_whether_anything_is_there(ada: Person,
 
 def test_a_500_says_nothing_of_its_cause_and_the_log_does(troubled: servers.Running) -> None:
     user = f"eve-{uuid4().hex[:12]}"
-    headers = {**JSON, "Authorization": f"Bearer {token_for(user)}", "X-Request-Id": f"request-of-{user}"}
+    headers = {
+        **JSON,
+        "Authorization": f"Bearer {token_for(user)}",
+        "X-Request-Id": f"request-of-{user}",
+    }
     reply = ask(troubled.url, "POST", f"/api/{user}/tasks", BREAK, headers)
     assert (reply.status, reply.error) == (500, "Something went wrong on our side")
     assert reply.headers["x-request-id"] == f"request-of-{user}"
@@ -390,14 +526,22 @@ def test_after_a_500_the_next_request_works(troubled: servers.Running) -> None:
 
 def test_an_unreachable_database_is_said_within_two_seconds(forsaken: servers.Running) -> None:
     began = time.monotonic()
-    reply = ask(forsaken.url, "GET", "/api/eve/tasks", None, {"Authorization": f"Bearer {token_for('eve')}"})
+    reply = ask(
+        forsaken.url, "GET", "/api/eve/tasks", None, {"Authorization": f"Bearer {token_for('eve')}"}
+    )
     assert reply.status == 503
     assert time.monotonic() - began < 2.5
 
 
 def test_a_rate_limit_is_each_users_own_and_retry_after_is_true(troubled: servers.Running) -> None:
     def get(user: str) -> Reply:
-        return ask(troubled.url, "GET", f"/api/{user}/tasks", None, {"Authorization": f"Bearer {token_for(user)}"})
+        return ask(
+            troubled.url,
+            "GET",
+            f"/api/{user}/tasks",
+            None,
+            {"Authorization": f"Bearer {token_for(user)}"},
+        )
 
     eve, mallory = f"eve-{uuid4().hex[:12]}", f"mallory-{uuid4().hex[:12]}"
     assert [get(eve).status for _ in range(BURST + 1)] == [200] * BURST + [429]
@@ -421,7 +565,9 @@ def test_a_rate_limit_is_each_users_own_and_retry_after_is_true(troubled: server
         ("completed", "true", "Completed must be true or false"),
     ],
 )
-def test_validation_says_which_field_and_what_would_be_right(ada: Person, field: str, value: Any, message: str) -> None:
+def test_validation_says_which_field_and_what_would_be_right(
+    ada: Person, field: str, value: Any, message: str
+) -> None:
     task = ada.has("Buy milk")
     replies = []
     if field != "uid":
@@ -438,7 +584,12 @@ def test_validation_says_which_field_and_what_would_be_right(ada: Person, field:
 
 def test_every_problem_is_said_at_once_and_error_is_the_first(ada: Person) -> None:
     reply = ada.put("abc", {"completed": 1, "description": 1, "title": 1}).json()
-    assert [problem["field"] for problem in reply["errors"]] == ["task_id", "title", "description", "completed"]
+    assert [problem["field"] for problem in reply["errors"]] == [
+        "task_id",
+        "title",
+        "description",
+        "completed",
+    ]
     assert reply["error"] == reply["detail"] == "Task id must be an integer"
     headers = {"If-Match": "7", "Idempotency-Key": "", "If-None-Match": "*"}
     errors = ada.put("abc", {"completed": 1}, headers=headers).json()["errors"]

@@ -7,7 +7,14 @@ import pytest
 from tests.contract.wire import JSON, ORIGIN, ask, say, send
 from tests.people import Person, token_for
 
-EXPOSED = {"ETag", "Idempotency-Replayed", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id"}
+EXPOSED = {
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-Id",
+}
 OTHER_ORIGINS = [
     *(
         "http://evil.example",
@@ -16,7 +23,14 @@ OTHER_ORIGINS = [
         "http://localhost",
         "http://localhost:3000/",
     ),
-    *("http://localhost:3000.evil.example", "http://LOCALHOST:3000", "http://127.0.0.1:3000", "null", "*", ""),
+    *(
+        "http://localhost:3000.evil.example",
+        "http://LOCALHOST:3000",
+        "http://127.0.0.1:3000",
+        "null",
+        "*",
+        "",
+    ),
 ]
 
 
@@ -26,7 +40,13 @@ def allows(headers: dict[str, str]) -> bool:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 def test_a_preflight_of_the_frontend_is_allowed_without_a_token(ada: Person, method: str) -> None:
-    for path in (ada.tasks, f"{ada.tasks}/7", f"{ada.tasks}/7/complete", "/health", "/api/somebody/tasks/"):
+    for path in (
+        ada.tasks,
+        f"{ada.tasks}/7",
+        f"{ada.tasks}/7/complete",
+        "/health",
+        "/api/somebody/tasks/",
+    ):
         asked = {
             "Origin": ORIGIN,
             "Access-Control-Request-Method": method,
@@ -37,7 +57,10 @@ def test_a_preflight_of_the_frontend_is_allowed_without_a_token(ada: Person, met
         assert reply.headers["access-control-allow-origin"] == ORIGIN
         assert reply.headers["access-control-allow-credentials"] == "true"
         assert method in reply.headers["access-control-allow-methods"].split(", ")
-        granted = {name.strip().lower() for name in reply.headers["access-control-allow-headers"].split(",")}
+        granted = {
+            name.strip().lower()
+            for name in reply.headers["access-control-allow-headers"].split(",")
+        }
         assert {"authorization", "content-type", "x-request-id"} <= granted
 
 
@@ -53,7 +76,9 @@ def test_another_origin_is_allowed_nothing(ada: Person, origin: str) -> None:
         assert not allows(ask(ada, "GET", path, None, {"Origin": origin}).headers)
 
 
-@pytest.mark.parametrize("path", ["{tasks}", "{tasks}/0", "/health", "/nowhere", "/api/somebody/tasks"])
+@pytest.mark.parametrize(
+    "path", ["{tasks}", "{tasks}/0", "/health", "/nowhere", "/api/somebody/tasks"]
+)
 def test_every_answer_to_the_frontend_may_be_read_by_it(ada: Person, path: str) -> None:
     reply = ask(ada, "GET", path.format(tasks=ada.tasks), None, {"Origin": ORIGIN})
     assert reply.headers["access-control-allow-origin"] == ORIGIN
@@ -90,7 +115,10 @@ def test_every_answer_has_an_id_of_its_own_and_is_not_sniffed(ada: Person) -> No
     for reply in replies:
         assert reply.headers["x-content-type-options"] == "nosniff"
     for reply in replies[1:6]:
-        assert (reply.headers["cache-control"], "etag" in reply.headers) == ("private, no-cache", True)
+        assert (reply.headers["cache-control"], "etag" in reply.headers) == (
+            "private, no-cache",
+            True,
+        )
     for reply in replies[7:]:
         assert (reply.headers["cache-control"], "etag" in reply.headers) == ("no-store", False)
 
@@ -123,21 +151,37 @@ def test_the_scheme_may_be_in_any_case(ada: Person, scheme: str) -> None:
             "X-Auth-Request-User: {id}",
             "Remote-User: {id}",
         ),
-        *("X-Authorization: Bearer {token}", "Proxy-Authorization: Bearer {token}", "X-Access-Token: {token}"),
+        *(
+            "X-Authorization: Bearer {token}",
+            "Proxy-Authorization: Bearer {token}",
+            "X-Access-Token: {token}",
+        ),
         *(
             "X-Forwarded-Authorization: Bearer {token}",
             "X-Original-Authorization: Bearer {token}",
             "X-Auth-Token: {token}",
         ),
-        *("Cookie: token={token}", "Cookie: better-auth.session_token={token}", "Cookie: Authorization=Bearer {token}"),
-        *("Cookie: access_token={token}; user_id={id}", "Authentication: Bearer {token}", "X-Jwt-Assertion: {token}"),
+        *(
+            "Cookie: token={token}",
+            "Cookie: better-auth.session_token={token}",
+            "Cookie: Authorization=Bearer {token}",
+        ),
+        *(
+            "Cookie: access_token={token}; user_id={id}",
+            "Authentication: Bearer {token}",
+            "X-Jwt-Assertion: {token}",
+        ),
         *(
             "Authorization: {token}",
             "Authorization: Token {token}",
             "Authorization: Basic {token}",
             "Authorization: Bearer",
         ),
-        *("Authorization: JWT {token}", "Authorization: Bearer:{token}", "Sec-WebSocket-Protocol: bearer, {token}"),
+        *(
+            "Authorization: JWT {token}",
+            "Authorization: Bearer:{token}",
+            "Sec-WebSocket-Protocol: bearer, {token}",
+        ),
     ],
 )
 def test_no_other_header_says_who_asks(ada: Person, header: str) -> None:
@@ -146,17 +190,27 @@ def test_no_other_header_says_who_asks(ada: Person, header: str) -> None:
     assert (reply.status, reply.json()["reason"]) == (401, "missing_token")
 
 
-@pytest.mark.parametrize("name", ["access_token", "token", "jwt", "authorization", "bearer", "user_id", "api_key"])
+@pytest.mark.parametrize(
+    "name", ["access_token", "token", "jwt", "authorization", "bearer", "user_id", "api_key"]
+)
 def test_neither_query_nor_form_says_who_asks(ada: Person, name: str) -> None:
     url, pair = str(ada.client.base_url), f"{name}={ada.token}"
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert ask(url, "GET", f"{ada.tasks}?{pair}&user_id={ada.id}").status == 401
     assert ask(url, "POST", ada.tasks, pair.encode(), form).status == 401
-    assert ask(url, "POST", ada.tasks, f'{{"title":"a","{name}":"{ada.token}"}}'.encode(), JSON).status == 401
+    assert (
+        ask(url, "POST", ada.tasks, f'{{"title":"a","{name}":"{ada.token}"}}'.encode(), JSON).status
+        == 401
+    )
 
 
 def test_nothing_beside_the_token_changes_who_asks(ada: Person, bob: Person) -> None:
-    bobs = {"X-User-Id": bob.id, "X-Forwarded-User": bob.id, "Remote-User": bob.id, "Cookie": f"token={bob.token}"}
+    bobs = {
+        "X-User-Id": bob.id,
+        "X-Forwarded-User": bob.id,
+        "Remote-User": bob.id,
+        "Cookie": f"token={bob.token}",
+    }
     query = f"?user_id={bob.id}&access_token={bob.token}"
     assert ask(ada, "GET", bob.tasks + query, None, bobs).status == 403
     created = ask(ada, "POST", ada.tasks + query, b'{"title":"Hers"}', {**bobs, **JSON})
@@ -186,5 +240,7 @@ def test_two_authorization_headers_are_refused_even_if_they_agree(ada: Person) -
         f"{line}Authorization: Bearer {token_for('bob')}\r\n",
         f"Authorization: Basic eA==\r\n{line}",
     ):
-        reply = say(str(ada.client.base_url), f"GET {ada.tasks} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode())
+        reply = say(
+            str(ada.client.base_url), f"GET {ada.tasks} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode()
+        )
         assert (reply.status, reply.json()["reason"]) == (401, "malformed_token")

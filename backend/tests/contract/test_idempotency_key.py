@@ -45,7 +45,9 @@ def key() -> str:
     return str(uuid4())
 
 
-def write(person: Person, method: str, path: str, body: bytes | None, key: str, **more: str) -> Reply:
+def write(
+    person: Person, method: str, path: str, body: bytes | None, key: str, **more: str
+) -> Reply:
     headers = {**(JSON if body else {}), "Idempotency-Key": key, **more}
     return ask(person, method, person.tasks + path, body, headers)
 
@@ -89,7 +91,9 @@ def test_a_write_that_is_sent_again_is_not_done_again_but_answered_as_at_first(
     assert version(ada) == after
 
 
-def test_a_replay_shows_the_task_as_it_was_then_with_its_etag_of_then(ada: Person, key: str) -> None:
+def test_a_replay_shows_the_task_as_it_was_then_with_its_etag_of_then(
+    ada: Person, key: str
+) -> None:
     first = create(ada, key)
     now = ada.put(first.data["id"], {"title": "Changed"}).json()["data"]
     again = create(ada, key)
@@ -98,7 +102,9 @@ def test_a_replay_shows_the_task_as_it_was_then_with_its_etag_of_then(ada: Perso
     assert ask(ada, "GET", again.headers["location"]).data == now
 
 
-def test_a_replay_may_be_read_by_the_frontend_and_has_an_id_of_its_own(ada: Person, key: str) -> None:
+def test_a_replay_may_be_read_by_the_frontend_and_has_an_id_of_its_own(
+    ada: Person, key: str
+) -> None:
     first, again = (create(ada, key, Origin=ORIGIN) for _ in range(2))
     assert replays(again, first)
     assert again.headers["access-control-allow-origin"] == ORIGIN
@@ -108,7 +114,9 @@ def test_a_replay_may_be_read_by_the_frontend_and_has_an_id_of_its_own(ada: Pers
 
 def test_a_200_for_a_known_uid_is_kept_as_it_was(ada: Person, key: str) -> None:
     task = ada.has("Buy milk")
-    first, again = (create(ada, key, f'{{"title":"a","uid":"{task["uid"]}"}}'.encode()) for _ in range(2))
+    first, again = (
+        create(ada, key, f'{{"title":"a","uid":"{task["uid"]}"}}'.encode()) for _ in range(2)
+    )
     assert (first.status, first.data) == (200, task)
     assert replays(again, first)
 
@@ -176,7 +184,11 @@ def test_the_same_key_with_another_request_is_422(ada: Person, key: str) -> None
         ("POST", "", NEW),
     ]:
         reply = write(ada, method, path, body, key)
-        assert (reply.status, reply.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED"), (method, path, body)
+        assert (reply.status, reply.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED"), (
+            method,
+            path,
+            body,
+        )
         assert "idempotency-replayed" not in reply.headers
         assert (reply.headers["cache-control"], "etag" in reply.headers) == ("no-store", False)
     assert version(ada) == after
@@ -214,7 +226,12 @@ def test_one_users_key_is_nothing_to_another(ada: Person, bob: Person, key: str)
     assert replays(create(ada, key), first)
     assert replays(create(bob, key, b'{"title":"Bob\'s own"}'), other)
     assert ask(bob, "POST", ada.tasks, NEW, {**JSON, "Idempotency-Key": key}).status == 403
-    assert ask(str(ada.client.base_url), "POST", ada.tasks, NEW, {**JSON, "Idempotency-Key": key}).status == 401
+    assert (
+        ask(
+            str(ada.client.base_url), "POST", ada.tasks, NEW, {**JSON, "Idempotency-Key": key}
+        ).status
+        == 401
+    )
 
 
 # --- order: 400, then the key, then 404 and 412 ---
@@ -228,7 +245,9 @@ def test_a_delete_that_is_sent_again_is_200_again_before_404(ada: Person, key: s
     assert write(ada, "DELETE", f"/{task['id']}", None, f"{key}-2").status == 404
 
 
-def test_a_write_that_is_sent_again_is_answered_before_its_task_is_missed(ada: Person, key: str) -> None:
+def test_a_write_that_is_sent_again_is_answered_before_its_task_is_missed(
+    ada: Person, key: str
+) -> None:
     task = ada.has("Buy milk")
     first = write(ada, "PUT", f"/{task['id']}", b'{"title":"B"}', key)
     ada.delete(task["id"])
@@ -248,7 +267,9 @@ def test_a_guarded_write_that_is_sent_again_is_answered_before_412(
     assert replays(write(ada, method, path, body, key, **guard), first)
 
 
-def test_what_is_wrong_with_a_request_is_said_before_its_key_is_looked_up(ada: Person, key: str) -> None:
+def test_what_is_wrong_with_a_request_is_said_before_its_key_is_looked_up(
+    ada: Person, key: str
+) -> None:
     first = create(ada, key)
     for reply in (
         create(ada, key, b'{"title":""}'),
@@ -268,7 +289,21 @@ def test_what_is_wrong_with_a_request_is_said_before_its_key_is_looked_up(ada: P
 @pytest.mark.parametrize(
     "sent",
     [
-        *("", " ", '""', '"', '"a', '"a"b', '"a b"', "a b", "a\tb", "a" * 256, f'"{"a" * 256}"', '"a\\b"', '"a\\"'),
+        *(
+            "",
+            " ",
+            '""',
+            '"',
+            '"a',
+            '"a"b',
+            '"a b"',
+            "a b",
+            "a\tb",
+            "a" * 256,
+            f'"{"a" * 256}"',
+            '"a\\b"',
+            '"a\\"',
+        ),
         *('"a";p=1', '"a", "b"', "é", "a\xa0"),
     ],
     ids=ascii,
@@ -276,19 +311,29 @@ def test_what_is_wrong_with_a_request_is_said_before_its_key_is_looked_up(ada: P
 @pytest.mark.parametrize(
     ("method", "path", "body"), [("POST", "", NEW), ("DELETE", "/0", None)], ids=["POST", "DELETE"]
 )
-def test_a_malformed_key_is_400_before_404(ada: Person, sent: str, method: str, path: str, body: bytes | None) -> None:
+def test_a_malformed_key_is_400_before_404(
+    ada: Person, sent: str, method: str, path: str, body: bytes | None
+) -> None:
     before = version(ada)
     reply = write(ada, method, path, body, sent)
-    assert (reply.status, reply.json()["errors"]) == (400, [{"field": "Idempotency-Key", "message": KEY_TEXT}])
+    assert (reply.status, reply.json()["errors"]) == (
+        400,
+        [{"field": "Idempotency-Key", "message": KEY_TEXT}],
+    )
     assert version(ada) == before
 
 
 @pytest.mark.parametrize("other", ["{key}", '"{key}"', "other", ""])
-def test_a_key_that_is_given_twice_is_400_even_if_both_agree(ada: Person, key: str, other: str) -> None:
+def test_a_key_that_is_given_twice_is_400_even_if_both_agree(
+    ada: Person, key: str, other: str
+) -> None:
     lines = f"Idempotency-Key: {key}\r\nIdempotency-Key: {other.format(key=key)}\r\n"
     head = f"DELETE {ada.tasks}/0 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ada.token}\r\n{lines}\r\n"
     reply = say(ada, head.encode())
-    assert (reply.status, reply.json()["errors"]) == (400, [{"field": "Idempotency-Key", "message": KEY_TEXT}])
+    assert (reply.status, reply.json()["errors"]) == (
+        400,
+        [{"field": "Idempotency-Key", "message": KEY_TEXT}],
+    )
 
 
 @pytest.mark.parametrize("sent", ["a", "a b", ""])
@@ -322,7 +367,9 @@ def test_the_very_request_that_was_404_is_done_when_there_is_something_to_do(
     assert is_done_anew(write(ada, "PATCH", f"/{task['id']}/complete", None, key), 200)
 
 
-def test_a_412_is_not_kept_and_the_mended_request_is_done_under_its_key(ada: Person, key: str) -> None:
+def test_a_412_is_not_kept_and_the_mended_request_is_done_under_its_key(
+    ada: Person, key: str
+) -> None:
     task = ada.has("Buy milk")
     refused = write(ada, "PUT", f"/{task['id']}", b'{"title":"B"}', key, **{"If-Match": '"0"'})
     assert (refused.status, refused.data) == (412, task)
@@ -332,7 +379,9 @@ def test_a_412_is_not_kept_and_the_mended_request_is_done_under_its_key(ada: Per
     assert replays(write(ada, "PUT", f"/{task['id']}", b'{"title":"B"}', key, **mended), done)
 
 
-def test_a_400_is_not_kept_and_the_mended_request_is_done_under_its_key(ada: Person, key: str) -> None:
+def test_a_400_is_not_kept_and_the_mended_request_is_done_under_its_key(
+    ada: Person, key: str
+) -> None:
     assert create(ada, key, b'{"title":""}').status == 400
     assert is_done_anew(create(ada, key))
 
@@ -345,7 +394,12 @@ def test_refused_writes_leave_no_row_behind(person: Meet, key: str, database_url
         (create(dora, key, b"{}"), 400),
     ):
         assert reply.status == status
-    assert rows(database_url, dora.id) == {"tasks": 0, "changes": 0, "change_counters": 0, "idempotency_keys": 0}
+    assert rows(database_url, dora.id) == {
+        "tasks": 0,
+        "changes": 0,
+        "change_counters": 0,
+        "idempotency_keys": 0,
+    }
 
 
 def test_a_write_that_fails_at_its_commit_leaves_neither_key_nor_change(
@@ -353,32 +407,51 @@ def test_a_write_that_fails_at_its_commit_leaves_neither_key_nor_change(
 ) -> None:
     user = f"eve-{uuid4().hex[:12]}"
     headers = {**JSON, "Authorization": f"Bearer {token_for(user)}", "Idempotency-Key": key}
-    failed = ask(troubled.url, "POST", f"/api/{user}/tasks", b'{"title":"Break at commit"}', headers)
+    failed = ask(
+        troubled.url, "POST", f"/api/{user}/tasks", b'{"title":"Break at commit"}', headers
+    )
     assert failed.status == 500
     failing = database_url.replace("/todo?", "/troubled?")
-    assert rows(failing, user) == {"tasks": 0, "changes": 0, "change_counters": 0, "idempotency_keys": 0}
+    assert rows(failing, user) == {
+        "tasks": 0,
+        "changes": 0,
+        "change_counters": 0,
+        "idempotency_keys": 0,
+    }
     mended = ask(troubled.url, "POST", f"/api/{user}/tasks", NEW, headers)
     assert is_done_anew(mended)
     assert mended.data["version"] == 1
-    assert rows(failing, user) == {"tasks": 1, "changes": 1, "change_counters": 1, "idempotency_keys": 1}
+    assert rows(failing, user) == {
+        "tasks": 1,
+        "changes": 1,
+        "change_counters": 1,
+        "idempotency_keys": 1,
+    }
 
 
 def rows(url: str, user: str) -> dict[str, int]:
     """How many rows of each table are this user's."""
     names = ("tasks", "changes", "change_counters", "idempotency_keys")
-    return {name: sql(url, f"SELECT count(*) AS n FROM {name} WHERE user_id = $1", user)[0]["n"] for name in names}
+    return {
+        name: sql(url, f"SELECT count(*) AS n FROM {name} WHERE user_id = $1", user)[0]["n"]
+        for name in names
+    }
 
 
 # --- 24 hours ---
 
 
-@pytest.mark.parametrize(("age", "known"), [("23 hours 59 minutes", True), ("24 hours 1 second", False)])
+@pytest.mark.parametrize(
+    ("age", "known"), [("23 hours 59 minutes", True), ("24 hours 1 second", False)]
+)
 def test_a_key_is_kept_for_24_hours_and_then_is_new(
     person: Meet, key: str, database_url: str, age: str, known: bool
 ) -> None:
     dora = person("dora")
     first = create(dora, key)
-    grow_old = f"UPDATE idempotency_keys SET at = at - interval '{age}' WHERE user_id = $1 AND key = $2"
+    grow_old = (
+        f"UPDATE idempotency_keys SET at = at - interval '{age}' WHERE user_id = $1 AND key = $2"
+    )
     sql(database_url, grow_old, dora.id, key)
     if known:
         assert replays(create(dora, key), first)
@@ -413,7 +486,9 @@ def holding(url: str, user: str) -> Iterator[None]:
         loop.close()
 
 
-def test_a_retry_waits_for_the_first_to_end_and_gets_its_answer(person: Meet, key: str, database_url: str) -> None:
+def test_a_retry_waits_for_the_first_to_end_and_gets_its_answer(
+    person: Meet, key: str, database_url: str
+) -> None:
     dora = person("dora")
     dora.has("Buy milk")
     with ThreadPoolExecutor(3) as threads:
@@ -428,7 +503,9 @@ def test_a_retry_waits_for_the_first_to_end_and_gets_its_answer(person: Meet, ke
     assert len(dora.get().json()["data"]) == 2
 
 
-def test_another_request_under_a_key_at_work_waits_too_and_is_422(person: Meet, key: str, database_url: str) -> None:
+def test_another_request_under_a_key_at_work_waits_too_and_is_422(
+    person: Meet, key: str, database_url: str
+) -> None:
     dora = person("dora")
     dora.has("Buy milk")
     with ThreadPoolExecutor(2) as threads:
@@ -453,7 +530,10 @@ def test_who_waits_2_seconds_is_told_that_it_still_runs_and_when_to_come_back(
         seconds = time.monotonic() - began
     assert refused.status == 409
     assert 1.9 <= seconds <= 2.6
-    assert (refused.json()["code"], refused.headers["retry-after"]) == ("IDEMPOTENCY_IN_PROGRESS", "1")
+    assert (refused.json()["code"], refused.headers["retry-after"]) == (
+        "IDEMPOTENCY_IN_PROGRESS",
+        "1",
+    )
     assert refused.headers["access-control-allow-origin"] == ORIGIN
     assert refused.headers["cache-control"] == "no-store"
     assert is_done_anew(create(dora, key))

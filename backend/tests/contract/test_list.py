@@ -43,7 +43,9 @@ def pages(person: Person, limit: int, filter: str = "all") -> list[Any]:
     """All pages in order, each the list of its tasks."""
     made, cursor = [], ""
     while cursor is not None:
-        reply = found(person, f"limit={limit}&filter={filter}" + (f"&cursor={cursor}" if cursor else "")).json()
+        reply = found(
+            person, f"limit={limit}&filter={filter}" + (f"&cursor={cursor}" if cursor else "")
+        ).json()
         assert set(reply) == {"data", "message", "next_cursor"}
         made.append(reply["data"])
         cursor = reply["next_cursor"]
@@ -64,8 +66,17 @@ def test_the_list_is_newest_first_by_created_at_then_id(person: Meet, database_u
     made = [dora.has(f"Task {number}")["id"] for number in range(6)]
     assert [task["id"] for task in dora.get().json()["data"]] == made[::-1]
     once = datetime(2026, 1, 12, tzinfo=UTC)
-    sql(database_url, "UPDATE tasks SET created_at = $1 WHERE user_id = $2 AND id <> $3", once, dora.id, made[2])
-    assert [task["id"] for task in dora.get().json()["data"]] == [made[2], *[id for id in made[::-1] if id != made[2]]]
+    sql(
+        database_url,
+        "UPDATE tasks SET created_at = $1 WHERE user_id = $2 AND id <> $3",
+        once,
+        dora.id,
+        made[2],
+    )
+    assert [task["id"] for task in dora.get().json()["data"]] == [
+        made[2],
+        *[id for id in made[::-1] if id != made[2]],
+    ]
     dora.put(made[0], {"title": "Changed"})
     assert dora.get().json()["data"][-1]["id"] == made[0]
 
@@ -73,7 +84,11 @@ def test_the_list_is_newest_first_by_created_at_then_id(person: Meet, database_u
 def test_the_list_of_nobody_in_particular_is_empty_not_absent(person: Meet) -> None:
     dora = person("dora")
     assert dora.get().json() == {"data": [], "message": "Tasks retrieved"}
-    assert dora.get("?limit=5").json() == {"data": [], "message": "Tasks retrieved", "next_cursor": None}
+    assert dora.get("?limit=5").json() == {
+        "data": [],
+        "message": "Tasks retrieved",
+        "next_cursor": None,
+    }
 
 
 @pytest.mark.parametrize("name", ["filter", "status"])
@@ -81,11 +96,15 @@ def test_the_list_of_nobody_in_particular_is_empty_not_absent(person: Meet) -> N
 def test_the_filter_and_its_alias_choose_in_any_case(carol: Person, name: str, word: str) -> None:
     everything = found(carol, "").data
     wanted = {"all": (True, False), "pending": (False,), "completed": (True,)}[word.lower()]
-    assert found(carol, f"{name}={word}").data == [task for task in everything if task["completed"] in wanted]
+    assert found(carol, f"{name}={word}").data == [
+        task for task in everything if task["completed"] in wanted
+    ]
     assert len(everything) == SEVERAL
 
 
-@pytest.mark.parametrize(("completed", "filter"), [("true", "completed"), ("false", "pending"), ("TRUE", "completed")])
+@pytest.mark.parametrize(
+    ("completed", "filter"), [("true", "completed"), ("false", "pending"), ("TRUE", "completed")]
+)
 def test_completed_is_an_alias_of_the_filter(carol: Person, completed: str, filter: str) -> None:
     assert found(carol, f"completed={completed}").data == found(carol, f"filter={filter}").data
     cursor = found(carol, f"limit=3&completed={completed}").json()["next_cursor"]
@@ -95,17 +114,44 @@ def test_completed_is_an_alias_of_the_filter(carol: Person, completed: str, filt
 @pytest.mark.parametrize(
     "query",
     [
-        *("filter=", "filter", "status=", "filter=done", "status=open", "filter=%20all", "filter=all%20", "filter=al"),
+        *(
+            "filter=",
+            "filter",
+            "status=",
+            "filter=done",
+            "status=open",
+            "filter=%20all",
+            "filter=all%20",
+            "filter=al",
+        ),
         *(
             "filter=all&filter=all",
             "status=pending&status=pending",
             "filter=all&status=all",
             "status=all&filter=pending",
         ),
-        *("filter=all,pending", "filter=pend%C4%B0ng", "filter=%00", "filter=null", "filter=1", "filter=&status=all"),
+        *(
+            "filter=all,pending",
+            "filter=pend%C4%B0ng",
+            "filter=%00",
+            "filter=null",
+            "filter=1",
+            "filter=&status=all",
+        ),
         *("filter=all&filter=all&filter=all", "filter=%FF", "filter[]=all&filter=done"),
-        *("completed=", "completed=1", "completed=yes", "completed=completed", "completed=null", "completed=%20true"),
-        *("completed=true&completed=true", "completed=true&filter=completed", "status=all&completed=false"),
+        *(
+            "completed=",
+            "completed=1",
+            "completed=yes",
+            "completed=completed",
+            "completed=null",
+            "completed=%20true",
+        ),
+        *(
+            "completed=true&completed=true",
+            "completed=true&filter=completed",
+            "status=all&completed=false",
+        ),
     ],
 )
 def test_a_filter_given_twice_empty_or_unknown_is_400(carol: Person, query: str) -> None:
@@ -113,18 +159,24 @@ def test_a_filter_given_twice_empty_or_unknown_is_400(carol: Person, query: str)
 
 
 @pytest.mark.parametrize(
-    "query", ["other=1", "other=1&other=2", "FILTER=done", "=", "&&", "a;filter=done", "%00=1", "page=0"]
+    "query",
+    ["other=1", "other=1&other=2", "FILTER=done", "=", "&&", "a;filter=done", "%00=1", "page=0"],
 )
 def test_unknown_parameters_are_ignored(carol: Person, query: str) -> None:
     assert len(found(carol, query).data) == SEVERAL
 
 
 @pytest.mark.parametrize(
-    "pages", ["offset=1", "skip=20", "page=2", "offset=2.5", "skip=1e2", "page=%2B2", "page=1&page=2"]
+    "pages",
+    ["offset=1", "skip=20", "page=2", "offset=2.5", "skip=1e2", "page=%2B2", "page=1&page=2"],
 )
-def test_pages_by_number_are_refused_instead_of_answering_the_first_again(carol: Person, pages: str) -> None:
+def test_pages_by_number_are_refused_instead_of_answering_the_first_again(
+    carol: Person, pages: str
+) -> None:
     for query in (pages, f"limit=20&{pages}", f"filter=pending&{pages}&limit=5"):
-        assert refused(found(carol, query), "cursor", "Pages are read with cursor, not offset"), query
+        assert refused(found(carol, query), "cursor", "Pages are read with cursor, not offset"), (
+            query
+        )
     trash = ask(carol, "GET", f"/v1/trash?{pages}")
     assert refused(trash, "cursor", "Pages are read with cursor, not offset")
     changes = ask(carol, "GET", f"/v1/changes?limit=5&{pages}")
@@ -132,7 +184,18 @@ def test_pages_by_number_are_refused_instead_of_answering_the_first_again(carol:
 
 
 @pytest.mark.parametrize(
-    "pages", ["offset=0", "skip=0", "page=1", "page=0", "offset=-1", "offset=", "page=next", "page=nan", "skip[]=2"]
+    "pages",
+    [
+        "offset=0",
+        "skip=0",
+        "page=1",
+        "page=0",
+        "offset=-1",
+        "offset=",
+        "page=next",
+        "page=nan",
+        "skip[]=2",
+    ],
 )
 def test_a_page_number_that_means_the_first_is_ignored(carol: Person, pages: str) -> None:
     assert len(found(carol, f"limit=20&{pages}").data) == 20
@@ -175,7 +238,9 @@ def test_pages_join_to_the_list_while_tasks_are_added_and_removed(person: Meet) 
     assert got == whole
 
 
-def test_pages_join_to_the_list_where_tasks_were_created_at_once(person: Meet, database_url: str) -> None:
+def test_pages_join_to_the_list_where_tasks_were_created_at_once(
+    person: Meet, database_url: str
+) -> None:
     dora = person("dora")
     many = "INSERT INTO tasks (user_id, title, version) SELECT $1, 'x', n FROM generate_series(1, 11) AS n"
     sql(database_url, many, dora.id)
@@ -238,7 +303,9 @@ def test_a_cursor_truncated_anywhere_or_lengthened_is_400(carol: Person) -> None
     cursor = found(carol, "limit=5").json()["next_cursor"]
     longer = [cursor + more for more in ("A", "AAAA", "=", "==", "%20", "%0A", f"&cursor={cursor}")]
     for forged in (
-        [cursor[:length] for length in range(len(cursor))] + longer + [f"%20{cursor}", cursor * 2, "9" * 4000]
+        [cursor[:length] for length in range(len(cursor))]
+        + longer
+        + [f"%20{cursor}", cursor * 2, "9" * 4000]
     ):
         assert refused(found(carol, f"limit=5&cursor={forged}"), "cursor", CURSOR_TEXT), forged
 
@@ -267,13 +334,17 @@ def test_a_forged_cursor_is_named_beside_another_problem(carol: Person) -> None:
     assert [problem["field"] for problem in errors] == ["limit", "cursor"]
 
 
-def test_the_last_page_costs_the_database_what_the_first_costs(person: Meet, database_url: str) -> None:
+def test_the_last_page_costs_the_database_what_the_first_costs(
+    person: Meet, database_url: str
+) -> None:
     dora = person("dora")
     many = """INSERT INTO tasks (user_id, title, version, created_at)
         SELECT $1, 'x', n, now() - n * interval '1 second' FROM generate_series(1, 5000) AS n"""
     sql(database_url, many, dora.id)
     sql(database_url, "ANALYZE tasks")
-    [oldest] = sql(database_url, "SELECT min(created_at) AS at FROM tasks WHERE user_id = $1", dora.id)
+    [oldest] = sql(
+        database_url, "SELECT min(created_at) AS at FROM tasks WHERE user_id = $1", dora.id
+    )
 
     def blocks(after: tasks.Position) -> int:
         explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {tasks.LIST['all']}"

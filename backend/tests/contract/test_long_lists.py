@@ -26,7 +26,9 @@ Meet = Callable[[str], Person]
 
 SECONDS = 20
 LONG = 15 * tasks.BATCH
-FULL = "\N{MUSICAL SYMBOL G CLEF}" * 1000  # 4 KB: LONG of them are more than the network takes for who does not read
+FULL = (
+    "\N{MUSICAL SYMBOL G CLEF}" * 1000
+)  # 4 KB: LONG of them are more than the network takes for who does not read
 ACCESS = "GET /api/{user_id}/tasks 200 "
 FAILED, UNAVAILABLE = (ACCESS.replace("200", status) for status in ("500", "503"))
 END, CHUNKED_END = b'],"message":"Tasks retrieved"}', b"\r\n0\r\n\r\n"
@@ -90,14 +92,20 @@ def joined(person: Person, filter: str = "all") -> bytes:
     """What the pages hold, as the bytes of one list."""
     pages, cursor = [], ""
     while cursor is not None:
-        reply = whole(person, f"limit=500&filter={filter}" + (f"&cursor={cursor}" if cursor else ""))
+        reply = whole(
+            person, f"limit=500&filter={filter}" + (f"&cursor={cursor}" if cursor else "")
+        )
         pages.append(reply.body.removeprefix(b'{"data":[').partition(END[:-1])[0])
         cursor = reply.json()["next_cursor"]
     return b'{"data":[' + b",".join(pages) + END
 
 
 def request(person: Person, version: str = "1.1", method: str = "GET") -> bytes:
-    lines = (f"{method} {person.tasks} HTTP/{version}", "Host: todo.example", f"Authorization: Bearer {person.token}")
+    lines = (
+        f"{method} {person.tasks} HTTP/{version}",
+        "Host: todo.example",
+        f"Authorization: Bearer {person.token}",
+    )
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -142,7 +150,9 @@ def logged(server: servers.Running, after: int, line: str = ACCESS) -> str:
     while line not in server.printed()[after:]:
         assert time.monotonic() < deadline, server.printed()[after:]
         time.sleep(0.02)
-    ask(server.url, "GET", "/health")  # what the server has to say, it has said before it answers the next
+    ask(
+        server.url, "GET", "/health"
+    )  # what the server has to say, it has said before it answers the next
     return server.printed()[after:]
 
 
@@ -151,7 +161,9 @@ def logged(server: servers.Running, after: int, line: str = ACCESS) -> str:
 
 @pytest.mark.parametrize("more", [-1, 0, 1, 2])
 @pytest.mark.parametrize("batches", [1, 2, 3])
-def test_a_list_of_any_length_is_its_pages_joined(person: Meet, database_url: str, batches: int, more: int) -> None:
+def test_a_list_of_any_length_is_its_pages_joined(
+    person: Meet, database_url: str, batches: int, more: int
+) -> None:
     dora = fill(database_url, person("dora"), batches * tasks.BATCH + more)
     reply = whole(dora)
     assert reply.body == joined(dora)
@@ -212,9 +224,14 @@ def test_other_requests_follow_on_the_same_connection(carol: Person) -> None:
             assert response.read().endswith(END) is (method == "GET")
 
 
-def test_head_reads_no_more_than_the_beginning(server: servers.Running, carol: Person, broken: None) -> None:
+def test_head_reads_no_more_than_the_beginning(
+    server: servers.Running, carol: Person, broken: None
+) -> None:
     said = len(server.printed())
-    with connected(carol, request(carol, method="HEAD")) as line, HTTPResponse(line, method="HEAD") as response:
+    with (
+        connected(carol, request(carol, method="HEAD")) as line,
+        HTTPResponse(line, method="HEAD") as response,
+    ):
         response.begin()
         assert (response.status, response.read()) == (200, b"")
         assert number(response.getheader("ETag", "")) == LONG
@@ -235,10 +252,14 @@ def test_http_1_0_is_told_the_length(carol: Person) -> None:
 # --- while it is sent ---
 
 
-def test_readers_that_stop_reading_keep_nobody_from_the_database(carol: Person, bob: Person, database_url: str) -> None:
+def test_readers_that_stop_reading_keep_nobody_from_the_database(
+    carol: Person, bob: Person, database_url: str
+) -> None:
     task = bob.has("Buy milk")
     with ExitStack() as stack:
-        lines = [stack.enter_context(connected(carol, request(carol))) for _ in range(pool.SIZE + 2)]
+        lines = [
+            stack.enter_context(connected(carol, request(carol))) for _ in range(pool.SIZE + 2)
+        ]
         wait_until_still(database_url)
         assert bob.get(f"/{task['id']}").status_code == 200
         assert bob.post({"title": "Eggs"}).status_code == 201
@@ -277,7 +298,9 @@ def test_what_was_there_all_the_time_is_in_the_list_once(person: Meet, database_
     )
 
 
-def test_a_session_that_is_cut_midway_costs_the_reader_nothing(carol: Person, database_url: str) -> None:
+def test_a_session_that_is_cut_midway_costs_the_reader_nothing(
+    carol: Person, database_url: str
+) -> None:
     with stalled(carol, database_url) as response:
         assert sql(database_url, CUT, name_of(database_url))
         assert response.read() == whole(carol).body
@@ -286,7 +309,9 @@ def test_a_session_that_is_cut_midway_costs_the_reader_nothing(carol: Person, da
 # --- what ends it ---
 
 
-def test_an_error_midway_cuts_the_connection(server: servers.Running, carol: Person, broken: None) -> None:
+def test_an_error_midway_cuts_the_connection(
+    server: servers.Running, carol: Person, broken: None
+) -> None:
     said = len(server.printed())
     with connected(carol, request(carol)) as line:
         received = b"".join(iter(lambda: line.recv(2**20), b""))
@@ -309,7 +334,10 @@ def test_a_database_that_goes_away_midway_cuts_the_connection(
     server: servers.Running, carol: Person, database_url: str
 ) -> None:
     name = name_of(database_url)
-    elsewhere, allow = database_url.replace(f"/{name}?", "/postgres?"), f"ALTER DATABASE {name} ALLOW_CONNECTIONS {{}}"
+    elsewhere, allow = (
+        database_url.replace(f"/{name}?", "/postgres?"),
+        f"ALTER DATABASE {name} ALLOW_CONNECTIONS {{}}",
+    )
     with stalled(carol, database_url) as response:
         said = len(server.printed())
         sql(elsewhere, allow.format(False))
@@ -340,7 +368,9 @@ def test_a_client_that_leaves_midway_ends_the_reading(
     assert not {"ERROR", "WARNING", "Traceback"} & set(log.split())
 
 
-def test_nothing_is_read_for_a_client_that_has_left(server: servers.Running, person: Meet, database_url: str) -> None:
+def test_nothing_is_read_for_a_client_that_has_left(
+    server: servers.Running, person: Meet, database_url: str
+) -> None:
     """In HTTP/1.0 the list has to be read to its end before its first byte is sent."""
     erin = fill(database_url, person("erin"), 50_000)
     said = len(server.printed())

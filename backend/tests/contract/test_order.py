@@ -44,12 +44,22 @@ def test_size_and_framing_come_before_the_route(ada: Person, sent: str, status: 
 )
 def test_the_route_comes_before_401(ada: Person, method: str, path: str, status: int) -> None:
     for headers in ({}, {"Authorization": "Bearer x"}):
-        assert ask(str(ada.client.base_url), method, path.format(user=ada.id), None, headers).status == status
+        assert (
+            ask(str(ada.client.base_url), method, path.format(user=ada.id), None, headers).status
+            == status
+        )
 
 
 def test_401_comes_before_403(bob: Person, ada: Person) -> None:
     assert (
-        ask(str(ada.client.base_url), "GET", bob.tasks, None, {"Authorization": f"Bearer {ada.token}x"}).status == 401
+        ask(
+            str(ada.client.base_url),
+            "GET",
+            bob.tasks,
+            None,
+            {"Authorization": f"Bearer {ada.token}x"},
+        ).status
+        == 401
     )
 
 
@@ -73,7 +83,9 @@ def test_429_comes_before_415(troubled: servers.Running) -> None:
     assert ask(troubled.url, "POST", f"/api/{user}/tasks", TITLE, headers).status == 429
 
 
-@pytest.mark.parametrize(("path", "body"), [("", b"{"), ("", b"{}"), ("/abc", TITLE), ("/abc/complete", b"{}")])
+@pytest.mark.parametrize(
+    ("path", "body"), [("", b"{"), ("", b"{}"), ("/abc", TITLE), ("/abc/complete", b"{}")]
+)
 def test_415_comes_before_400(ada: Person, path: str, body: bytes) -> None:
     method = "PATCH" if path else "POST"
     assert send(ada, method, path, body, **{"Content-Type": "text/plain"}).status == 415
@@ -86,13 +98,25 @@ def test_400_comes_before_404(ada: Person, path: str, body: bytes) -> None:
 
 
 NOBODYS = [
-    *(("POST", "", b"\xff"), ("POST", "", b"{}"), ("PUT", "/abc", b"{"), ("PATCH", "/0/complete", b"[]")),
-    *(("GET", "/abc", None), ("GET", "?filter=x", None), ("GET", "?cursor=x", None), ("DELETE", "/0", None)),
+    *(
+        ("POST", "", b"\xff"),
+        ("POST", "", b"{}"),
+        ("PUT", "/abc", b"{"),
+        ("PATCH", "/0/complete", b"[]"),
+    ),
+    *(
+        ("GET", "/abc", None),
+        ("GET", "?filter=x", None),
+        ("GET", "?cursor=x", None),
+        ("DELETE", "/0", None),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), NOBODYS)
-def test_nobody_learns_anything_but_401(ada: Person, method: str, path: str, body: bytes | None) -> None:
+def test_nobody_learns_anything_but_401(
+    ada: Person, method: str, path: str, body: bytes | None
+) -> None:
     for headers in ({}, JSON, {"Content-Type": "text/plain", "Content-Encoding": "gzip"}):
         asked = {**headers, "X-Request-Id": "same"}
         reply = ask(str(ada.client.base_url), method, ada.tasks + path, body, asked)
@@ -112,17 +136,32 @@ def test_403_and_429_are_answered_before_the_body_has_arrived(
 ) -> None:
     assert stream(ada, "POST", bob.tasks, b"{", end=False, headers=JSON).status == 403
     user, token = exhausted(troubled)
-    assert stream(troubled.url, "POST", f"/api/{user}/tasks", b"{", end=False, headers={**JSON, **token}).status == 429
+    assert (
+        stream(
+            troubled.url, "POST", f"/api/{user}/tasks", b"{", end=False, headers={**JSON, **token}
+        ).status
+        == 429
+    )
 
 
 @pytest.mark.parametrize(("user", "status"), [(None, 401), ("somebody", 403)])
-def test_nobody_and_strangers_cost_no_database_call(forsaken: servers.Running, user: str | None, status: int) -> None:
+def test_nobody_and_strangers_cost_no_database_call(
+    forsaken: servers.Running, user: str | None, status: int
+) -> None:
     headers = {"Authorization": f"Bearer {token_for(user)}"} if user else {}
-    for method, path in (("GET", ""), ("POST", ""), ("PUT", "/7"), ("DELETE", "/7"), ("PATCH", "/7/complete")):
+    for method, path in (
+        ("GET", ""),
+        ("POST", ""),
+        ("PUT", "/7"),
+        ("DELETE", "/7"),
+        ("PATCH", "/7/complete"),
+    ):
         assert ask(forsaken.url, method, f"/api/ada/tasks{path}", None, headers).status == status
 
 
-def test_what_is_wrong_with_a_request_is_said_even_without_a_database(forsaken: servers.Running) -> None:
+def test_what_is_wrong_with_a_request_is_said_even_without_a_database(
+    forsaken: servers.Running,
+) -> None:
     token = {"Authorization": f"Bearer {token_for('ada')}"}
     for body, kind, status in [
         (TITLE, "text/plain", 415),

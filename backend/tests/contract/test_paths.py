@@ -70,7 +70,15 @@ INVALID_IDS = [
         "%",
         "%zz",
     ),
-    *("%D9%A1", "%E0%A5%A7", "%EF%BC%91", "%C2%B9", "%E2%91%A0", "%F0%9D%9F%8F", "%E2%88%921"),  # ١ १ １ ¹ ① 𝟏 −1
+    *(
+        "%D9%A1",
+        "%E0%A5%A7",
+        "%EF%BC%91",
+        "%C2%B9",
+        "%E2%91%A0",
+        "%F0%9D%9F%8F",
+        "%E2%88%921",
+    ),  # ١ १ １ ¹ ① 𝟏 −1
 ]
 
 
@@ -91,7 +99,9 @@ def test_what_is_no_canonical_decimal_integer_is_400(ada: Person, id: str) -> No
         body = b"{}" if method in ("PUT", "PATCH") else None
         reply = ask(ada, method, f"{ada.tasks}/{id}{end}", body, JSON)
         assert (reply.status, reply.error) == (400, "Task id must be an integer")
-        assert reply.json()["errors"] == [{"field": "task_id", "message": "Task id must be an integer"}]
+        assert reply.json()["errors"] == [
+            {"field": "task_id", "message": "Task id must be an integer"}
+        ]
 
 
 def test_a_canonical_integer_may_be_percent_encoded(ada: Person) -> None:
@@ -135,17 +145,31 @@ def test_a_trailing_slash_is_the_same_resource_answered_directly(ada: Person, sl
     assert ask(ada, "PUT", one + slash, b"{}", JSON).status == 200
     assert ask(ada, "PATCH", one + slash, b"{}", JSON).status == 200
     assert ask(ada, "PATCH", f"{one}/complete{slash}").data["completed"] is True
-    assert ask(ada, "GET", f"{ada.tasks}{slash}?filter=completed&limit=1").data[0]["id"] == created.data["id"]
+    assert (
+        ask(ada, "GET", f"{ada.tasks}{slash}?filter=completed&limit=1").data[0]["id"]
+        == created.data["id"]
+    )
     assert ask(ada, "DELETE", one + slash).status == 200
     assert ask(ada, "GET", f"/health{slash}").json() == {"status": "healthy"}
 
 
 @pytest.mark.parametrize(
-    "path", ["{tasks}", "{tasks}?limit=1", "{tasks}/{id}", "{tasks}/{absent}", "{tasks}/abc", "/health", "/nowhere"]
+    "path",
+    [
+        "{tasks}",
+        "{tasks}?limit=1",
+        "{tasks}/{id}",
+        "{tasks}/{absent}",
+        "{tasks}/abc",
+        "/health",
+        "/nowhere",
+    ],
 )
 def test_head_answers_as_get_without_a_body(ada: Person, path: str) -> None:
     target = path.format(tasks=ada.tasks, id=ada.has("Buy milk")["id"], absent=LARGEST)
-    got, head = (ask(ada, method, target, None, {"X-Request-Id": "same"}) for method in ("GET", "HEAD"))
+    got, head = (
+        ask(ada, method, target, None, {"X-Request-Id": "same"}) for method in ("GET", "HEAD")
+    )
     assert (head.status, head.body) == (got.status, b"")
     for reply in (got, head):
         reply.headers.pop("date")
@@ -159,12 +183,26 @@ ALLOW = {
     "{tasks}/7/complete": {"PATCH"},
     "/health": {"GET", "HEAD"},
 }
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY", "LINK"]
+METHODS = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "PROPFIND",
+    "QUERY",
+    "LINK",
+]
 
 
 @pytest.mark.parametrize("path", ALLOW)
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_other_methods_are_405_with_the_ones_that_are_allowed(ada: Person, path: str, slash: str) -> None:
+def test_other_methods_are_405_with_the_ones_that_are_allowed(
+    ada: Person, path: str, slash: str
+) -> None:
     url, target = str(ada.client.base_url), path.format(tasks=ada.tasks) + slash
     for method in METHODS:
         reply = ask(url, method, target)
@@ -198,7 +236,13 @@ UNKNOWN_PATHS = [
         "/health/x",
         "/healthz",
     ),
-    *("{tasks}/7/completed", "{tasks}/7/complete/x", "/tasks", "/{user}/tasks", "/api/{user}/tasks/7/complete/7"),
+    *(
+        "{tasks}/7/completed",
+        "{tasks}/7/complete/x",
+        "/tasks",
+        "/{user}/tasks",
+        "/api/{user}/tasks/7/complete/7",
+    ),
     *(
         "{tasks};v=1",
         "{tasks}.json",
@@ -208,10 +252,24 @@ UNKNOWN_PATHS = [
         "/health%20",
         "/Health",
     ),
-    *("/api/./{user}/tasks", "/api/../health", "{tasks}/../tasks", "/api/{user}/tasks%2F7", "/api/{user}/x/../tasks"),
+    *(
+        "/api/./{user}/tasks",
+        "/api/../health",
+        "{tasks}/../tasks",
+        "/api/{user}/tasks%2F7",
+        "/api/{user}/x/../tasks",
+    ),
 ]
 DOUBLED_SLASHES = [
-    *("//", "//health", "/health//", "//api/{user}/tasks", "/api//{user}/tasks", "/api/{user}//tasks", "/api//tasks"),
+    *(
+        "//",
+        "//health",
+        "/health//",
+        "//api/{user}/tasks",
+        "/api//{user}/tasks",
+        "/api/{user}//tasks",
+        "/api//tasks",
+    ),
     *(
         "/api//tasks/7",
         "{tasks}//",
@@ -230,10 +288,16 @@ def test_unknown_paths_and_doubled_slashes_are_404_for_everybody(ada: Person, pa
     for who in (ada, str(ada.client.base_url)):
         for method in ("GET", "POST", "PATCH", "DELETE", "PROPFIND"):
             reply = ask(who, method, target)
-            assert (reply.status, reply.json()["code"], reply.error) == (404, "NOT_FOUND", "Not found")
+            assert (reply.status, reply.json()["code"], reply.error) == (
+                404,
+                "NOT_FOUND",
+                "Not found",
+            )
 
 
-def test_a_segment_is_decoded_once_and_an_encoded_slash_makes_no_new_one(ada: Person, person: Any) -> None:
+def test_a_segment_is_decoded_once_and_an_encoded_slash_makes_no_new_one(
+    ada: Person, person: Any
+) -> None:
     assert ask(ada, "GET", f"/%61pi/{ada.id}/t%61sks").status == 200
     assert ask(ada, "GET", f"/api/{ada.id.replace('-', '%2D')}/tasks").status == 200
     assert ask(ada, "GET", f"/api/{ada.id.replace('-', '%252D')}/tasks").status == 403
@@ -241,7 +305,9 @@ def test_a_segment_is_decoded_once_and_an_encoded_slash_makes_no_new_one(ada: Pe
     assert ask(ada, "GET", f"/api/x%2F..%2F{ada.id}/tasks").status == 403
 
 
-@pytest.mark.parametrize("lead", ["*", "*/", "**/", "x", "?", "#", "//ada.example/../", "ws://ada.example/"])
+@pytest.mark.parametrize(
+    "lead", ["*", "*/", "**/", "x", "?", "#", "//ada.example/../", "ws://ada.example/"]
+)
 def test_no_byte_of_a_target_is_dropped_unseen(ada: Person, lead: str) -> None:
     """`POST *api/ada/tasks` used to create a task."""
     title = f'{{"title":"Unseen {lead}"}}'.encode()
@@ -285,11 +351,20 @@ def test_under_any_server_a_path_begins_with_a_slash(
         assert segments(scope) == found
 
 
-@pytest.mark.parametrize("headers", [{}, JSON, {"Content-Type": "text/plain", "Content-Encoding": "gzip"}])
-@pytest.mark.parametrize("body", [b"", b"garbage", b'{"title": "x", "completed": true}', b"\xff\xfe"])
-def test_bodies_on_get_and_delete_are_ignored(ada: Person, headers: dict[str, str], body: bytes) -> None:
+@pytest.mark.parametrize(
+    "headers", [{}, JSON, {"Content-Type": "text/plain", "Content-Encoding": "gzip"}]
+)
+@pytest.mark.parametrize(
+    "body", [b"", b"garbage", b'{"title": "x", "completed": true}', b"\xff\xfe"]
+)
+def test_bodies_on_get_and_delete_are_ignored(
+    ada: Person, headers: dict[str, str], body: bytes
+) -> None:
     task = ada.has("Buy milk")
     one = f"{ada.tasks}/{task['id']}"
     assert ask(ada, "GET", one, body, headers).data == task
     assert ask(ada, "GET", f"{ada.tasks}?limit=1", body, headers).data == [task]
-    assert ask(ada, "DELETE", one, body, headers).json() == {"data": None, "message": "Task deleted"}
+    assert ask(ada, "DELETE", one, body, headers).json() == {
+        "data": None,
+        "message": "Task deleted",
+    }

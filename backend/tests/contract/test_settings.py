@@ -70,7 +70,10 @@ def test_the_defaults(load: Load) -> None:
     assert settings.better_auth_secret is None
     assert settings.better_auth_url == "http://localhost:3000"
     assert settings.allowed_origins == {"http://localhost:3000"}
-    assert (settings.issuer, settings.audience) == ("http://localhost:3000", "http://localhost:3000")
+    assert (settings.issuer, settings.audience) == (
+        "http://localhost:3000",
+        "http://localhost:3000",
+    )
     assert settings.auth_strict is False
     assert settings.environment == "development"
     assert settings.row_security == "on"
@@ -101,14 +104,40 @@ BAD = {
             "http://[::1",
             "http://localhost:port",
         ),
-        *("http://localhost:99999", "http://a b.example.com", f"https://ada:{CANARY}@app.example.com"),
+        *(
+            "http://localhost:99999",
+            "http://a b.example.com",
+            f"https://ada:{CANARY}@app.example.com",
+        ),
     ],
     "CORS_ORIGINS": [
-        *("*", "https://app.example.com, *", "app.example.com", "https://app.example.com/path", "null", "http://[::1"),
-        *("https://app.example.com https://b.example.com", "http://localhost:port", "https://*.example.com"),
+        *(
+            "*",
+            "https://app.example.com, *",
+            "app.example.com",
+            "https://app.example.com/path",
+            "null",
+            "http://[::1",
+        ),
+        *(
+            "https://app.example.com https://b.example.com",
+            "http://localhost:port",
+            "https://*.example.com",
+        ),
         *(f"https://ada:{CANARY}@app.example.com", f"https://app.example.com?key={CANARY}"),
-        *("capacitor://localhost/path", "tauri://", "chrome-extension://*", f"capacitor://ada:{CANARY}@localhost"),
-        *("capacitor:localhost", "capacitor://localhost:99999", "app://a b", "file:///", "ws://localhost:3000"),
+        *(
+            "capacitor://localhost/path",
+            "tauri://",
+            "chrome-extension://*",
+            f"capacitor://ada:{CANARY}@localhost",
+        ),
+        *(
+            "capacitor:localhost",
+            "capacitor://localhost:99999",
+            "app://a b",
+            "file:///",
+            "ws://localhost:3000",
+        ),
     ],
     "AUTH_STRICT": ["maybe", "2"],
     "ENVIRONMENT": ["prod", "staging", "PRODUCTION ", "production,"],
@@ -131,7 +160,9 @@ AROUND = {
     [(name, value) for name, values in BAD.items() for value in values],
     ids=lambda text: ascii(text)[1:40],
 )
-def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(load: Load, variable: str, value: str) -> None:
+def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(
+    load: Load, variable: str, value: str
+) -> None:
     around = AROUND.get(variable, {})
     sentence = refusal(load, **{**around, variable: value})
     assert sentence.count("\n") == 0
@@ -156,22 +187,31 @@ def test_a_file_that_is_not_utf_8_stops_the_start_with_a_sentence(load: Load) ->
 
 WRONG_STARTS = {
     "a database that is not there": ("NEON_DATABASE_URL", {"NEON_DATABASE_URL": "{cluster}"}),
-    "a public key": ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": PEM, "NEON_DATABASE_URL": "{reachable}"}),
+    "a public key": (
+        "BETTER_AUTH_SECRET",
+        {"BETTER_AUTH_SECRET": PEM, "NEON_DATABASE_URL": "{reachable}"},
+    ),
     "an impossible host": ("HOST", {"HOST": "999.1.1.1"}),
 }
 
 
 @pytest.fixture(scope="module")
-def wrong_starts(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> dict[str, tuple[int, str]]:
+def wrong_starts(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str
+) -> dict[str, tuple[int, str]]:
     """The exit code and all that is printed of each, started side by side."""
     folder = tmp_path_factory.mktemp("wrong")
     places = {"{cluster}": database_url.replace("/todo?", "/missing?"), "{reachable}": database_url}
     started = {
-        name: servers.start(folder, **{variable: places.get(value, value) for variable, value in settings.items()})
+        name: servers.start(
+            folder, **{variable: places.get(value, value) for variable, value in settings.items()}
+        )
         for name, (_, settings) in WRONG_STARTS.items()
     }
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(one.process.poll() is None for one in started.values()):
+    while time.monotonic() < deadline and any(
+        one.process.poll() is None for one in started.values()
+    ):
         time.sleep(0.02)
     for one in started.values():
         one.stop()
@@ -179,10 +219,14 @@ def wrong_starts(tmp_path_factory: pytest.TempPathFactory, database_url: str) ->
 
 
 @pytest.mark.parametrize("name", WRONG_STARTS)
-def test_the_server_itself_stops_with_that_line(wrong_starts: dict[str, tuple[int, str]], name: str) -> None:
+def test_the_server_itself_stops_with_that_line(
+    wrong_starts: dict[str, tuple[int, str]], name: str
+) -> None:
     code, printed = wrong_starts[name]
     assert code not in (0, -15)
-    assert [names(line, WRONG_STARTS[name][0]) for line in printed.splitlines()].count(True) == 1, printed
+    assert [names(line, WRONG_STARTS[name][0]) for line in printed.splitlines()].count(True) == 1, (
+        printed
+    )
     assert "Traceback" not in printed
     assert CANARY not in printed
 
@@ -192,13 +236,19 @@ def test_the_server_itself_stops_with_that_line(wrong_starts: dict[str, tuple[in
 
 def test_a_copy_of_the_example_starts_in_development(load: Load) -> None:
     settings = load(env_file=EXAMPLE.read_bytes())
-    assert (settings.environment, settings.database_url, settings.better_auth_secret) == ("development", None, None)
+    assert (settings.environment, settings.database_url, settings.better_auth_secret) == (
+        "development",
+        None,
+        None,
+    )
     assert len(settings.secret) >= 32
 
 
 def test_placeholders_of_the_example_count_as_unset_in_production(load: Load) -> None:
     example = EXAMPLE.read_bytes()
-    assert "NEON_DATABASE_URL is not set" in refusal(load, env_file=example, ENVIRONMENT="production")
+    assert "NEON_DATABASE_URL is not set" in refusal(
+        load, env_file=example, ENVIRONMENT="production"
+    )
     sentence = refusal(load, env_file=example, ENVIRONMENT="production", NEON_DATABASE_URL=DATABASE)
     assert sentence.startswith("BETTER_AUTH_SECRET")
 
@@ -209,7 +259,10 @@ def test_a_placeholder_does_not_hide_the_other_name_of_a_setting(load: Load, pla
     if place == "file":
         settings = load(env_file=f"{example}\nDATABASE_URL={DATABASE}\n")
     elif place == "environment":
-        settings = load(NEON_DATABASE_URL="postgresql://user:pass@host/db?sslmode=require", DATABASE_URL=DATABASE)
+        settings = load(
+            NEON_DATABASE_URL="postgresql://user:pass@host/db?sslmode=require",
+            DATABASE_URL=DATABASE,
+        )
     else:
         settings = load(env_file=example, DATABASE_URL=DATABASE)
     assert settings.database_url is not None
@@ -226,11 +279,21 @@ def test_the_database_url_has_two_names(load: Load, name: str) -> None:
 def test_the_environment_wins_over_the_file_and_empty_is_unset(load: Load) -> None:
     assert load(env_file="PORT=8001\nHOST=0.0.0.0\n", PORT="8002").port == 8002
     assert load(env_file="PORT=8001\n").port == 8001
-    assert load(PORT="", RATE_LIMIT="", CORS_ORIGINS="", NEON_DATABASE_URL="", BETTER_AUTH_SECRET="").port == 8000
+    assert (
+        load(
+            PORT="", RATE_LIMIT="", CORS_ORIGINS="", NEON_DATABASE_URL="", BETTER_AUTH_SECRET=""
+        ).port
+        == 8000
+    )
 
 
 def test_a_file_is_read_as_editors_write_it(load: Load) -> None:
-    assert load(env_file=b"\xef\xbb\xbfPORT=8001\r\nHOST='::1'\r\n# a comment\r\nexport RATE_LIMIT=7\r\n").port == 8001
+    assert (
+        load(
+            env_file=b"\xef\xbb\xbfPORT=8001\r\nHOST='::1'\r\n# a comment\r\nexport RATE_LIMIT=7\r\n"
+        ).port
+        == 8001
+    )
 
 
 def test_a_secret_is_its_raw_utf_8_bytes(load: Load) -> None:
@@ -238,7 +301,9 @@ def test_a_secret_is_its_raw_utf_8_bytes(load: Load) -> None:
     assert load(BETTER_AUTH_SECRET=" " + STRONG).secret == (" " + STRONG).encode()
 
 
-def test_a_development_secret_is_random_made_once_and_only_its_owners(load: Load, tmp_path: Path) -> None:
+def test_a_development_secret_is_random_made_once_and_only_its_owners(
+    load: Load, tmp_path: Path
+) -> None:
     first = load().secret
     assert len(first) >= 32
     assert load().secret == first
@@ -249,8 +314,13 @@ def test_a_development_secret_is_random_made_once_and_only_its_owners(load: Load
 
 
 def test_no_representation_of_the_settings_shows_a_secret(load: Load) -> None:
-    settings = load(NEON_DATABASE_URL=DATABASE, NEON_DIRECT_DATABASE_URL=DATABASE, BETTER_AUTH_SECRET=STRONG)
-    assert CANARY not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    settings = load(
+        NEON_DATABASE_URL=DATABASE, NEON_DIRECT_DATABASE_URL=DATABASE, BETTER_AUTH_SECRET=STRONG
+    )
+    assert (
+        CANARY
+        not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    )
 
 
 # --- the frontend ---
@@ -267,13 +337,17 @@ def test_no_representation_of_the_settings_shows_a_secret(load: Load) -> None:
         ("http://[::1]:3000", "http://[::1]:3000"),
     ],
 )
-def test_origin_issuer_and_audience_follow_from_the_frontends_url(load: Load, url: str, origin: str) -> None:
+def test_origin_issuer_and_audience_follow_from_the_frontends_url(
+    load: Load, url: str, origin: str
+) -> None:
     settings = load(BETTER_AUTH_URL=url)
     assert settings.allowed_origins == {origin}
     assert (settings.issuer, settings.audience) == (origin, origin)
 
 
-def test_cors_origins_are_exactly_those_listed(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_cors_origins_are_exactly_those_listed(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
     listed = "https://app.example.com, http://localhost:5173,https://b.example.com:8443"
     with caplog.at_level(logging.WARNING):
         settings = load(CORS_ORIGINS=listed, BETTER_AUTH_URL="https://frontend.example.com")
@@ -293,14 +367,22 @@ def test_cors_origins_are_exactly_those_listed(load: Load, caplog: pytest.LogCap
         ("tauri://localhost", "tauri://localhost"),
         ("ionic://localhost", "ionic://localhost"),
         ("Capacitor://localhost/", "capacitor://localhost"),
-        ("chrome-extension://abcdefghijklmnopabcdefghijklmnop", "chrome-extension://abcdefghijklmnopabcdefghijklmnop"),
+        (
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        ),
         ("safari-web-extension://0A1B2C3D-0000-4000-8000-0123456789AB",) * 2,
         ("app://.", "app://."),
         ("myapp+dev.1://host.example:8080", "myapp+dev.1://host.example:8080"),
     ],
 )
-def test_the_origin_of_an_app_or_an_extension_is_taken_as_it_is(load: Load, listed: str, origin: str) -> None:
-    assert load(CORS_ORIGINS=f"http://localhost:3000, {listed}").allowed_origins == {"http://localhost:3000", origin}
+def test_the_origin_of_an_app_or_an_extension_is_taken_as_it_is(
+    load: Load, listed: str, origin: str
+) -> None:
+    assert load(CORS_ORIGINS=f"http://localhost:3000, {listed}").allowed_origins == {
+        "http://localhost:3000",
+        origin,
+    }
 
 
 @pytest.mark.parametrize("variable", ["BETTER_AUTH_URL", "AUTH_JWKS_URL"])
@@ -308,9 +390,13 @@ def test_what_is_fetched_is_on_the_web(load: Load, variable: str) -> None:
     assert refusal(load, **{variable: "capacitor://localhost"}).startswith(variable)
 
 
-def test_a_trailing_slash_of_an_origin_is_forgiven_with_a_warning(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_trailing_slash_of_an_origin_is_forgiven_with_a_warning(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
-        assert load(CORS_ORIGINS="https://app.example.com/").allowed_origins == {"https://app.example.com"}
+        assert load(CORS_ORIGINS="https://app.example.com/").allowed_origins == {
+            "https://app.example.com"
+        }
     assert "CORS_ORIGINS" in caplog.text
     assert "slash" in caplog.text
 
@@ -320,14 +406,18 @@ def test_a_trailing_slash_of_an_origin_is_forgiven_with_a_warning(load: Load, ca
 OLD = f"x2mQ7cV9bN4kL1zR8pT5wY3dF6gH0jSe-{CANARY}"
 
 
-def test_the_secret_before_a_rotation_counts_beside_the_new_one(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_secret_before_a_rotation_counts_beside_the_new_one(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = load(BETTER_AUTH_SECRET=STRONG, BETTER_AUTH_SECRET_PREVIOUS=OLD)
     assert (settings.secret, settings.previous_secret) == (STRONG.encode(), OLD.encode())
     before, after = load(BETTER_AUTH_SECRET=OLD), load(BETTER_AUTH_SECRET=STRONG)
     assert settings.cursor_keys == (*after.cursor_keys, *before.cursor_keys)
     assert (before.previous_secret, len(before.cursor_keys)) == (b"", 1)
     example = "your-32-char-secret-here"
-    assert load(BETTER_AUTH_SECRET=STRONG, BETTER_AUTH_SECRET_PREVIOUS=example).previous_secret == b""
+    assert (
+        load(BETTER_AUTH_SECRET=STRONG, BETTER_AUTH_SECRET_PREVIOUS=example).previous_secret == b""
+    )
     assert caplog.text == ""
 
 
@@ -338,11 +428,16 @@ def test_a_previous_secret_without_a_new_one_stops_the_start(load: Load) -> None
     assert CANARY not in sentence
 
 
-@pytest.mark.parametrize(("previous", "said"), [(STRONG, "the same as"), ("short-" + CANARY, "has 13 bytes")])
+@pytest.mark.parametrize(
+    ("previous", "said"), [(STRONG, "the same as"), ("short-" + CANARY, "has 13 bytes")]
+)
 def test_a_doubtful_previous_secret_is_a_warning_in_development(
     load: Load, caplog: pytest.LogCaptureFixture, previous: str, said: str
 ) -> None:
-    assert load(BETTER_AUTH_SECRET=STRONG, BETTER_AUTH_SECRET_PREVIOUS=previous).previous_secret == previous.encode()
+    assert (
+        load(BETTER_AUTH_SECRET=STRONG, BETTER_AUTH_SECRET_PREVIOUS=previous).previous_secret
+        == previous.encode()
+    )
     assert f"BETTER_AUTH_SECRET_PREVIOUS {said if said[0] == 'h' else 'is ' + said}" in caplog.text
     assert CANARY not in caplog.text
 
@@ -360,22 +455,33 @@ UNSOUND: list[tuple[str, dict[str, str]]] = [
     ("NEON_DATABASE_URL", {"NEON_DATABASE_URL": ""}),
     ("NEON_DATABASE_URL", {"NEON_DATABASE_URL": "postgresql://user:pass@host/db?sslmode=require"}),
     ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": ""}),
-    ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "your-32-char-secret-here", "BETTER_AUTH_URL": ""}),
+    (
+        "BETTER_AUTH_SECRET",
+        {"BETTER_AUTH_SECRET": "your-32-char-secret-here", "BETTER_AUTH_URL": ""},
+    ),
     ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "short-" + CANARY}),
     ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "é" * 15}),
     ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "a" * 64}),
-    ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "better-auth-secret-123456789012345678901234567890"}),
+    (
+        "BETTER_AUTH_SECRET",
+        {"BETTER_AUTH_SECRET": "better-auth-secret-123456789012345678901234567890"},
+    ),
     ("BETTER_AUTH_SECRET", {"BETTER_AUTH_SECRET": "better-auth-secret-12345678901234567890"}),
     ("BETTER_AUTH_SECRET_PREVIOUS", {"BETTER_AUTH_SECRET_PREVIOUS": "short-" + CANARY}),
     ("BETTER_AUTH_SECRET_PREVIOUS", {"BETTER_AUTH_SECRET_PREVIOUS": "b" * 64}),
-    ("BETTER_AUTH_SECRET_PREVIOUS", {"BETTER_AUTH_SECRET_PREVIOUS": "better-auth-secret-12345678901234567890"}),
+    (
+        "BETTER_AUTH_SECRET_PREVIOUS",
+        {"BETTER_AUTH_SECRET_PREVIOUS": "better-auth-secret-12345678901234567890"},
+    ),
     ("BETTER_AUTH_SECRET_PREVIOUS", {"BETTER_AUTH_SECRET_PREVIOUS": OLD, "BETTER_AUTH_SECRET": ""}),
     ("BETTER_AUTH_URL", {"BETTER_AUTH_URL": "http://app.example.com"}),
     ("CORS_ORIGINS", {"CORS_ORIGINS": "*"}),
 ]
 
 
-def test_production_starts_with_sound_settings(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_production_starts_with_sound_settings(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         settings = load(**SOUND)
     assert settings.requests_per_minute == 600
@@ -383,7 +489,9 @@ def test_production_starts_with_sound_settings(load: Load, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(("variable", "change"), UNSOUND, ids=str)
-def test_production_refuses_what_is_weak_known_or_missing(load: Load, variable: str, change: dict[str, str]) -> None:
+def test_production_refuses_what_is_weak_known_or_missing(
+    load: Load, variable: str, change: dict[str, str]
+) -> None:
     sentence = refusal(load, **{**SOUND, **change})
     assert sentence.startswith(variable)
     assert "\n" not in sentence
@@ -391,7 +499,9 @@ def test_production_refuses_what_is_weak_known_or_missing(load: Load, variable: 
     assert CANARY not in sentence
 
 
-@pytest.mark.parametrize("secret", ["short-" + CANARY, "a" * 64, "better-auth-secret-12345678901234567890"])
+@pytest.mark.parametrize(
+    "secret", ["short-" + CANARY, "a" * 64, "better-auth-secret-12345678901234567890"]
+)
 def test_development_warns_of_a_weak_secret_without_printing_it(
     load: Load, caplog: pytest.LogCaptureFixture, secret: str
 ) -> None:
@@ -436,11 +546,15 @@ def test_production_fetches_keys_over_tls_only(load: Load) -> None:
         "NEON_DATABASE_URL": DATABASE,
         "BETTER_AUTH_URL": "https://app.example.com",
     }
-    assert refusal(load, **settings, AUTH_JWKS_URL="http://app.example.com/jwks").startswith("AUTH_JWKS_URL")
+    assert refusal(load, **settings, AUTH_JWKS_URL="http://app.example.com/jwks").startswith(
+        "AUTH_JWKS_URL"
+    )
     load(**settings, AUTH_JWKS_URL="http://127.0.0.1:3000/api/auth/jwks")
 
 
-def test_a_relative_data_folder_is_the_same_from_everywhere(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_data_folder_is_the_same_from_everywhere(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir("/")
     assert load(DATA_DIR="data/here").data_dir == config.BACKEND.parent / "data" / "here"
     assert load(DATA_DIR="~/todo").data_dir == Path.home() / "todo"

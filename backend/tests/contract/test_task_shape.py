@@ -25,12 +25,29 @@ KEYS = [
 ]
 RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
-# Unicode's property White_Space (PropList.txt), written out here so that the test has it from nowhere else.
+# Unicode's property White_Space (PropList.txt), written out here so that the test has it from
+# nowhere else.
 WHITE_SPACE = [
-    *map(chr, [*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F]),
+    *map(
+        chr,
+        [
+            *range(0x09, 0x0E),
+            0x20,
+            0x85,
+            0xA0,
+            0x1680,
+            *range(0x2000, 0x200B),
+            0x2028,
+            0x2029,
+            0x202F,
+            0x205F,
+        ],
+    ),
     "\u3000",
 ]
-INVISIBLE = [char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char) == "Cf"]
+INVISIBLE = [
+    char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char) == "Cf"
+]
 
 EXACT_TEXTS = {
     "markup": "<b>&amp;</b> \"quoted\" 'single' `back` \\ / %41 %s {} $1",
@@ -60,13 +77,18 @@ def test_every_key_is_always_there_in_order(ada: Person) -> None:
         assert list(shown) == KEYS
         assert all(type(shown[key]) is int for key in ("id", "version"))
         assert type(shown["completed"]) is bool
-        assert all(type(shown[key]) is str for key in ("user_id", "title", "created_at", "updated_at", "uid"))
+        assert all(
+            type(shown[key]) is str
+            for key in ("user_id", "title", "created_at", "updated_at", "uid")
+        )
         assert type(shown["completed_at"]) is (str if shown["completed"] else type(None))
 
 
 def test_a_description_that_is_absent_is_null(ada: Person) -> None:
     assert ada.post({"title": "Buy milk"}).json()["data"]["description"] is None
-    assert ada.post({"title": "Buy milk", "description": None}).json()["data"]["description"] is None
+    assert (
+        ada.post({"title": "Buy milk", "description": None}).json()["data"]["description"] is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +108,10 @@ def test_a_user_id_is_opaque_and_never_cast(ada: Person, user_id: str) -> None:
     created = ada.request("POST", path, json={"title": "Mine"}, headers=token)
     assert created.status_code == 201
     assert created.json()["data"]["user_id"] == user_id
-    assert ada.request("GET", created.headers["Location"], headers=token).json()["data"] == created.json()["data"]
+    assert (
+        ada.request("GET", created.headers["Location"], headers=token).json()["data"]
+        == created.json()["data"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,9 +131,15 @@ def test_times_are_utc_in_rfc_3339_with_z(ada: Person) -> None:
         assert before <= moment(time) <= datetime.now(UTC) + timedelta(seconds=1)
 
 
-def test_a_time_is_shown_to_the_microsecond_the_database_keeps(ada: Person, database_url: str) -> None:
+def test_a_time_is_shown_to_the_microsecond_the_database_keeps(
+    ada: Person, database_url: str
+) -> None:
     task = ada.has("Buy milk")
-    for kept in ("2026-01-12T10:00:00.123456+00:00", "2026-01-12T10:00:00.100000+00:00", "2026-01-12T10:00:00+00:00"):
+    for kept in (
+        "2026-01-12T10:00:00.123456+00:00",
+        "2026-01-12T10:00:00.100000+00:00",
+        "2026-01-12T10:00:00+00:00",
+    ):
         at = moment(kept)
         sql(database_url, "UPDATE tasks SET created_at = $1 WHERE id = $2", at, task["id"])
         shown = ada.get(f"/{task['id']}").json()["data"]["created_at"]
@@ -120,14 +151,21 @@ WHOLE = datetime(2026, 1, 12, 10, 0, 0, tzinfo=UTC)
 WHOLE_TEXT = "2026-01-12T10:00:00.000000Z"
 
 
-def test_a_whole_second_has_six_digits_too_wherever_it_is_shown(person: Meet, database_url: str) -> None:
+def test_a_whole_second_has_six_digits_too_wherever_it_is_shown(
+    person: Meet, database_url: str
+) -> None:
     dora = person("dora")
     task, thrown = dora.has("Buy milk"), dora.has("Old")
     dora.patch(f"/{task['id']}/complete")
     dora.delete(thrown["id"])
     times = "created_at = $1, updated_at = $1, completed_at = CASE WHEN completed THEN $1::timestamptz END"
     sql(database_url, f"UPDATE tasks SET {times} WHERE id = $2", WHOLE, task["id"])
-    sql(database_url, f"UPDATE tasks SET {times}, deleted_at = $1 WHERE id = $2", WHOLE, thrown["id"])
+    sql(
+        database_url,
+        f"UPDATE tasks SET {times}, deleted_at = $1 WHERE id = $2",
+        WHOLE,
+        thrown["id"],
+    )
     sql(database_url, "UPDATE changes SET at = $1 WHERE user_id = $2", WHOLE, dora.id)
     refused = dora.put(task["id"], {}, headers={"If-Match": '"0"'})
     shown = [
@@ -136,22 +174,36 @@ def test_a_whole_second_has_six_digits_too_wherever_it_is_shown(person: Meet, da
         refused.json()["data"],
     ]
     for one in shown:
-        assert [one[name] for name in ("created_at", "updated_at", "completed_at")] == [WHOLE_TEXT] * 3
+        assert [one[name] for name in ("created_at", "updated_at", "completed_at")] == [
+            WHOLE_TEXT
+        ] * 3
     [in_trash] = dora.request("GET", "/v1/trash").json()["data"]
-    assert [in_trash[name] for name in ("created_at", "updated_at", "deleted_at")] == [WHOLE_TEXT] * 3
+    assert [in_trash[name] for name in ("created_at", "updated_at", "deleted_at")] == [
+        WHOLE_TEXT
+    ] * 3
     logged = dora.request("GET", "/v1/changes").json()["data"]
     assert {change["at"] for change in logged} == {WHOLE_TEXT}
 
 
-def test_a_whole_second_that_the_log_and_a_retry_keep_has_six_digits_too(person: Meet, database_url: str) -> None:
+def test_a_whole_second_that_the_log_and_a_retry_keep_has_six_digits_too(
+    person: Meet, database_url: str
+) -> None:
     """A day in the future, at a whole second: the next change comes a microsecond after the last one."""
     dora = person("dora")
     task = dora.has("Buy milk")
-    before = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0) - timedelta(microseconds=1)
+    before = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0) - timedelta(
+        microseconds=1
+    )
     sql(database_url, "UPDATE change_counters SET at = $1 WHERE user_id = $2", before, dora.id)
     whole = f"{before + timedelta(microseconds=1):%Y-%m-%dT%H:%M:%S}.000000Z"
     replies = [
-        send(dora, "PATCH", f"/{task['id']}/complete", b'{"completed":true}', **{"Idempotency-Key": "key"})
+        send(
+            dora,
+            "PATCH",
+            f"/{task['id']}/complete",
+            b'{"completed":true}',
+            **{"Idempotency-Key": "key"},
+        )
         for _ in range(2)
     ]
     assert "idempotency-replayed" in replies[1].headers
@@ -161,7 +213,9 @@ def test_a_whole_second_that_the_log_and_a_retry_keep_has_six_digits_too(person:
     assert (change["at"], change["fields"]["completed_at"]) == (whole, [None, whole])
 
 
-@pytest.mark.parametrize("text", ["2026-01-12T10:00:00Z", 'a "at":"2026-01-12T10:00:00Z"', "10:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["2026-01-12T10:00:00Z", 'a "at":"2026-01-12T10:00:00Z"', "10:00:00Z"]
+)
 def test_a_text_that_looks_like_a_time_stays_as_it_is(ada: Person, text: str) -> None:
     task = ada.has(text, text)
     assert (task["title"], task["description"]) == (text, text)
@@ -171,7 +225,9 @@ def test_a_text_that_looks_like_a_time_stays_as_it_is(ada: Person, text: str) ->
 
 def test_columns_of_times_know_their_zone(ada: Person, database_url: str) -> None:
     query = "SELECT data_type FROM information_schema.columns WHERE table_name = 'tasks' AND column_name LIKE '%_at'"
-    assert [row["data_type"] for row in sql(database_url, query)] == ["timestamp with time zone"] * 4
+    assert [row["data_type"] for row in sql(database_url, query)] == [
+        "timestamp with time zone"
+    ] * 4
 
 
 def test_both_times_are_equal_at_creation(ada: Person) -> None:
@@ -191,7 +247,9 @@ def test_updated_at_never_repeats_however_fast_the_changes_come(ada: Person) -> 
 
 
 @pytest.mark.parametrize("change", ["put", "toggle"])
-def test_updated_at_never_goes_back_even_if_the_clock_does(ada: Person, database_url: str, change: str) -> None:
+def test_updated_at_never_goes_back_even_if_the_clock_does(
+    ada: Person, database_url: str, change: str
+) -> None:
     task = ada.has("Buy milk")
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     sql(database_url, "UPDATE tasks SET updated_at = $1 WHERE id = $2", tomorrow, task["id"])
@@ -203,7 +261,10 @@ def test_updated_at_never_goes_back_even_if_the_clock_does(ada: Person, database
 def test_a_title_is_stripped_of_every_white_space_and_of_nothing_else(ada: Person) -> None:
     task = ada.has("Buy milk")
     for space in WHITE_SPACE:
-        assert ada.put(task["id"], {"title": f"{space} a{space}b {space}"}).json()["data"]["title"] == f"a{space}b"
+        assert (
+            ada.put(task["id"], {"title": f"{space} a{space}b {space}"}).json()["data"]["title"]
+            == f"a{space}b"
+        )
     for kept in ("\x1ca\x1f", "\u200ba\u200b", "\ufeffa\ufeff", "\u2800a\u2800"):
         assert ada.put(task["id"], {"title": kept}).json()["data"]["title"] == kept
 
@@ -212,7 +273,9 @@ def test_a_title_of_nothing_to_see_is_required(ada: Person) -> None:
     everything = "".join(WHITE_SPACE + INVISIBLE)[:200]
     for title in ["", " " * 300, *WHITE_SPACE, *INVISIBLE, "\u200b \u2060\t\ufeff", everything]:
         reply = ada.post({"title": title})
-        assert (reply.status_code, reply.json()["error"]) == (400, "Title is required"), ascii(title)
+        assert (reply.status_code, reply.json()["error"]) == (400, "Title is required"), ascii(
+            title
+        )
 
 
 @pytest.mark.parametrize(
@@ -238,7 +301,11 @@ def test_a_title_has_1_to_200_code_points(ada: Person, title: str, fits: bool) -
         assert created.json()["data"]["title"] == changed.json()["data"]["title"] == title.strip()
     else:
         assert (created.status_code, changed.status_code) == (400, 400)
-        assert created.json()["error"] == changed.json()["error"] == "Title must be between 1 and 200 characters"
+        assert (
+            created.json()["error"]
+            == changed.json()["error"]
+            == "Title must be between 1 and 200 characters"
+        )
 
 
 @pytest.mark.parametrize(
@@ -262,14 +329,24 @@ def test_a_description_has_at_most_1000_code_points_and_is_stored_exactly(
     created = ada.post({"title": "Buy milk", "description": description})
     changed = ada.put(ada.has("Buy milk")["id"], {"description": description})
     if fits:
-        assert created.json()["data"]["description"] == changed.json()["data"]["description"] == description
+        assert (
+            created.json()["data"]["description"]
+            == changed.json()["data"]["description"]
+            == description
+        )
     else:
         assert (created.status_code, changed.status_code) == (400, 400)
-        assert created.json()["error"] == changed.json()["error"] == "Description must not exceed 1000 characters"
+        assert (
+            created.json()["error"]
+            == changed.json()["error"]
+            == "Description must not exceed 1000 characters"
+        )
 
 
 @pytest.mark.parametrize("text", EXACT_TEXTS.values(), ids=EXACT_TEXTS)
-def test_text_is_stored_and_returned_exactly_as_sent(ada: Person, database_url: str, text: str) -> None:
+def test_text_is_stored_and_returned_exactly_as_sent(
+    ada: Person, database_url: str, text: str
+) -> None:
     sent = json.dumps({"title": text, "description": f" {text}\n"}).encode()
     task = send(ada, "POST", "", sent).data
     assert (task["title"], task["description"]) == (text, f" {text}\n")
@@ -278,12 +355,17 @@ def test_text_is_stored_and_returned_exactly_as_sent(ada: Person, database_url: 
     assert tuple(row) == (text, f" {text}\n")
 
 
-@pytest.mark.parametrize("unstorable", ["\\u0000", "a\\u0000b", "\\ud800", "\\udc00", "\\udc00\\ud800", "\\ud83d a"])
+@pytest.mark.parametrize(
+    "unstorable", ["\\u0000", "a\\u0000b", "\\ud800", "\\udc00", "\\udc00\\ud800", "\\ud83d a"]
+)
 @pytest.mark.parametrize("field", ["title", "description"])
 def test_nul_and_lone_surrogates_are_refused(ada: Person, field: str, unstorable: str) -> None:
     task = ada.has("Buy milk")
     member = f'"{field}":"x{unstorable}"'
-    for method, path, body in [("POST", "", f'{{"title":"x",{member}}}'), ("PUT", f"/{task['id']}", f"{{{member}}}")]:
+    for method, path, body in [
+        ("POST", "", f'{{"title":"x",{member}}}'),
+        ("PUT", f"/{task['id']}", f"{{{member}}}"),
+    ]:
         if method == "POST" and field == "title":
             body = f"{{{member}}}"
         reply = send(ada, method, path, body.encode())
@@ -308,5 +390,7 @@ def test_completed_is_a_json_boolean_and_nothing_like_one(ada: Person, value: An
     ]
     for reply in replies:
         assert reply.status_code == 400
-        assert reply.json()["errors"] == [{"field": "completed", "message": "Completed must be true or false"}]
+        assert reply.json()["errors"] == [
+            {"field": "completed", "message": "Completed must be true or false"}
+        ]
     assert ada.get(f"/{task['id']}").json()["data"] == task

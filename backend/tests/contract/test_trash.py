@@ -53,7 +53,11 @@ def trashed(person: Person, title: str = "Buy milk") -> dict[str, Any]:
 
 
 def refused(reply: Reply, problems: list[dict[str, str]]) -> bool:
-    return (reply.status, reply.json()["code"], reply.json().get("errors")) == (400, "VALIDATION_ERROR", problems)
+    return (reply.status, reply.json()["code"], reply.json().get("errors")) == (
+        400,
+        "VALIDATION_ERROR",
+        problems,
+    )
 
 
 def missing(reply: Reply) -> bool:
@@ -88,14 +92,18 @@ def test_for_every_other_door_a_task_in_the_trash_is_absent(
     task = trashed(ada)
     before = trash(ada).data
     headers = {**JSON, "X-Request-Id": "same"}
-    replies = [ask(ada, method, f"{ada.tasks}/{id}{end}", body, headers) for id in (task["id"], LARGEST)]
+    replies = [
+        ask(ada, method, f"{ada.tasks}/{id}{end}", body, headers) for id in (task["id"], LARGEST)
+    ]
     assert replies[0].status == 404
     assert same(replies)
     assert task["id"] not in [one["id"] for one in ada.get().json()["data"]]
     assert trash(ada).data == before
 
 
-def test_the_trash_shows_the_last_deleted_first_each_as_it_was_and_when_it_was_deleted(person: Meet) -> None:
+def test_the_trash_shows_the_last_deleted_first_each_as_it_was_and_when_it_was_deleted(
+    person: Meet,
+) -> None:
     dora = person("dora")
     assert trash(dora).json() == {"data": [], "message": "Trash retrieved", "next_cursor": None}
     tasks = [dora.has(f"Task {number}", "More") for number in range(5)]
@@ -128,9 +136,14 @@ def test_a_uid_that_is_in_the_trash_cannot_be_created_again(ada: Person) -> None
     task = trashed(ada)
     before = trash(ada).data
     for uid in (task["uid"], task["uid"].upper()):
-        reply = ask(ada, "POST", ada.tasks, json.dumps({"title": "Again", "uid": uid}).encode(), JSON)
+        reply = ask(
+            ada, "POST", ada.tasks, json.dumps({"title": "Again", "uid": uid}).encode(), JSON
+        )
         assert (reply.status, reply.json()["code"]) == (409, "UID_IN_TRASH")
-        assert reply.error == "The task with this uid is in the trash; restore that task, or choose another uid"
+        assert (
+            reply.error
+            == "The task with this uid is in the trash; restore that task, or choose another uid"
+        )
         assert "etag" not in reply.headers
     assert trash(ada).data == before
     assert restore(ada, task["id"]).status == 200
@@ -183,7 +196,9 @@ def test_pages_join_to_exactly_the_trash(carol: Person, limit: int) -> None:
     assert len(got) == 103
 
 
-@pytest.mark.parametrize("limit", ["", "0", "-1", "501", "01", "1.0", "abc", "%201", "1&limit=1", "9" * 30])
+@pytest.mark.parametrize(
+    "limit", ["", "0", "-1", "501", "01", "1.0", "abc", "%201", "1&limit=1", "9" * 30]
+)
 def test_a_limit_is_an_integer_from_1_to_500(carol: Person, limit: str) -> None:
     assert refused(trash(carol, f"?limit={limit}"), LIMIT)
 
@@ -193,8 +208,19 @@ def test_a_cursor_that_was_not_made_for_this_users_trash_is_400(carol: Person, a
     carol.has("Another that is not in the trash")
     of_the_list = carol.get("?limit=1").json()["next_cursor"]
     assert trash(carol, f"?limit=5&cursor={cursor}").status == 200
-    wrong = [cursor[:20] + ("A" if cursor[20] != "A" else "B") + cursor[21:], f"{cursor[:-1]}%20", ""]
-    for forged in (*wrong, cursor[:-1], cursor + "A", f"{cursor}&cursor={cursor}", "forged", of_the_list):
+    wrong = [
+        cursor[:20] + ("A" if cursor[20] != "A" else "B") + cursor[21:],
+        f"{cursor[:-1]}%20",
+        "",
+    ]
+    for forged in (
+        *wrong,
+        cursor[:-1],
+        cursor + "A",
+        f"{cursor}&cursor={cursor}",
+        "forged",
+        of_the_list,
+    ):
         assert refused(trash(carol, f"?limit=5&cursor={forged}"), CURSOR), forged
     assert refused(trash(ada, f"?limit=5&cursor={cursor}"), CURSOR)
     assert refused(ask(carol, "GET", f"{carol.tasks}?limit=5&cursor={cursor}"), CURSOR)
@@ -210,10 +236,16 @@ def test_restored_it_is_what_it_was_but_for_version_and_updated_at(ada: Person) 
     ada.delete(task["id"])
     [shown] = [one for one in trash(ada).data if one["id"] == task["id"]]
     reply = restore(ada, task["id"])
-    assert (reply.status, list(reply.json()), reply.json()["message"]) == (200, ["data", "message"], "Task restored")
+    assert (reply.status, list(reply.json()), reply.json()["message"]) == (
+        200,
+        ["data", "message"],
+        "Task restored",
+    )
     assert reply.data == {**task, **of(reply.data, "version", "updated_at")}
     assert reply.data["version"] == shown["version"] + 1 == task["version"] + 2
-    assert moment(reply.data["updated_at"]) > moment(shown["updated_at"]) > moment(task["updated_at"])
+    assert (
+        moment(reply.data["updated_at"]) > moment(shown["updated_at"]) > moment(task["updated_at"])
+    )
     assert reply.headers["etag"] == tag(reply.data)
     assert reply.headers["cache-control"] == "private, no-cache"
     assert reply.headers["location"] == f"{ada.tasks}/{task['id']}"
@@ -237,7 +269,12 @@ def test_deleted_for_good_it_is_nowhere(ada: Person) -> None:
 def test_what_is_not_in_this_users_trash_is_not_found_and_left_alone(
     act: Callable[..., Reply], ada: Person, bob: Person
 ) -> None:
-    live, purged, bobs, bobs_live = ada.has("Live"), trashed(ada), trashed(bob), bob.has("Bob's own")
+    live, purged, bobs, bobs_live = (
+        ada.has("Live"),
+        trashed(ada),
+        trashed(bob),
+        bob.has("Bob's own"),
+    )
     purge(ada, purged["id"])
     before = [trash(ada).data, trash(bob).data, ask(ada, "GET", "/v1/changes").data]
     ids = (LARGEST, 0, -1, 2**70, live["id"], purged["id"], bobs["id"], bobs_live["id"])
@@ -250,7 +287,9 @@ def test_what_is_not_in_this_users_trash_is_not_found_and_left_alone(
 
 
 @pytest.mark.parametrize("act", [restore, purge])
-def test_if_match_lets_only_those_at_work_who_know_how_it_is(act: Callable[..., Reply], ada: Person) -> None:
+def test_if_match_lets_only_those_at_work_who_know_how_it_is(
+    act: Callable[..., Reply], ada: Person
+) -> None:
     task = trashed(ada)
     version = task["version"] + 1
     for known in (f'"{task["version"]}"', '"0"', f'W/"{version}"', '"other"'):
@@ -312,7 +351,9 @@ def test_a_restoration_ignores_its_body_but_not_its_size(ada: Person) -> None:
 # --- ids, paths, methods, headers ---
 
 
-@pytest.mark.parametrize("id", ["01", "abc", "1.0", "+1", "-0", "1_0", "%201", "%D9%A1", "1%00", "%FF"])
+@pytest.mark.parametrize(
+    "id", ["01", "abc", "1.0", "+1", "-0", "1_0", "%201", "%D9%A1", "1%00", "%FF"]
+)
 def test_what_is_no_canonical_decimal_integer_is_400(ada: Person, id: str) -> None:
     problem = [{"field": "task_id", "message": "Task id must be an integer"}]
     assert refused(restore(ada, id), problem)
@@ -330,7 +371,9 @@ def test_a_trailing_slash_is_the_same_resource_answered_directly(ada: Person) ->
 def test_head_answers_as_get_without_a_body(ada: Person) -> None:
     trashed(ada)
     for target in (TRASH, f"{TRASH}?limit=0"):
-        got, head = (ask(ada, method, target, None, {"X-Request-Id": "same"}) for method in ("GET", "HEAD"))
+        got, head = (
+            ask(ada, method, target, None, {"X-Request-Id": "same"}) for method in ("GET", "HEAD")
+        )
         assert head.body == b""
         assert same([head, got._replace(body=b"")])
 
@@ -339,7 +382,9 @@ def test_head_answers_as_get_without_a_body(ada: Person) -> None:
     ("path", "allowed"),
     [(TRASH, {"GET", "HEAD"}), (f"{TRASH}/7", {"DELETE"}), (f"{TRASH}/7/restore", {"POST"})],
 )
-def test_other_methods_are_405_with_the_ones_that_are_allowed(ada: Person, path: str, allowed: set[str]) -> None:
+def test_other_methods_are_405_with_the_ones_that_are_allowed(
+    ada: Person, path: str, allowed: set[str]
+) -> None:
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"):
         reply = ask(str(ada.client.base_url), method, path)
         if method in allowed:
@@ -349,7 +394,9 @@ def test_other_methods_are_405_with_the_ones_that_are_allowed(ada: Person, path:
             assert set(reply.headers["allow"].split(", ")) == allowed
 
 
-@pytest.mark.parametrize("path", [f"{TRASH}/7/Restore", f"{TRASH}/7/restore/x", "/v1//trash", "/v1/Trash", "/v1"])
+@pytest.mark.parametrize(
+    "path", [f"{TRASH}/7/Restore", f"{TRASH}/7/restore/x", "/v1//trash", "/v1/Trash", "/v1"]
+)
 def test_paths_beside_these_are_unknown(ada: Person, path: str) -> None:
     for method in ("GET", "POST", "DELETE"):
         assert (ask(ada, method, path).status, ask(ada, method, path).error) == (404, "Not found")
@@ -358,10 +405,15 @@ def test_paths_beside_these_are_unknown(ada: Person, path: str) -> None:
 ROUTES = [("GET", TRASH), ("POST", f"{TRASH}/0/restore"), ("DELETE", f"{TRASH}/0")]
 
 
-@pytest.mark.parametrize(("method", "path"), [*ROUTES, ("GET", f"{TRASH}?limit=0"), ("DELETE", f"{TRASH}/abc")])
+@pytest.mark.parametrize(
+    ("method", "path"), [*ROUTES, ("GET", f"{TRASH}?limit=0"), ("DELETE", f"{TRASH}/abc")]
+)
 def test_nobody_learns_anything_but_401(ada: Person, method: str, path: str) -> None:
     url = str(ada.client.base_url)
-    for token, reason in (({}, "missing_token"), ({"Authorization": "Bearer x.y.z"}, "malformed_token")):
+    for token, reason in (
+        ({}, "missing_token"),
+        ({"Authorization": "Bearer x.y.z"}, "malformed_token"),
+    ):
         reply = ask(url, method, path, None, {**token, "If-Match": "nonsense"})
         assert (reply.status, reply.json()["reason"]) == (401, reason)
         assert reply.headers["www-authenticate"].startswith('Bearer realm="todo"')
@@ -370,14 +422,18 @@ def test_nobody_learns_anything_but_401(ada: Person, method: str, path: str) -> 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_the_frontend_may_ask_and_read_every_answer(ada: Person, method: str, path: str) -> None:
     url = str(ada.client.base_url)
-    preflight = ask(url, "OPTIONS", path, None, {"Origin": ORIGIN, "Access-Control-Request-Method": method})
+    preflight = ask(
+        url, "OPTIONS", path, None, {"Origin": ORIGIN, "Access-Control-Request-Method": method}
+    )
     assert preflight.status in (200, 204)
     assert method in preflight.headers["access-control-allow-methods"].split(", ")
     for who in (ada, url):
         reply = ask(who, method, path, None, {"Origin": ORIGIN})
         assert reply.headers["access-control-allow-origin"] == ORIGIN
         has_etag = "etag" in reply.headers
-        assert has_etag == (who is ada and (method, path) in (("GET", "/v1/trash"), ("HEAD", "/v1/trash")))
+        assert has_etag == (
+            who is ada and (method, path) in (("GET", "/v1/trash"), ("HEAD", "/v1/trash"))
+        )
         assert reply.headers["cache-control"] == ("private, no-cache" if has_etag else "no-store")
         assert reply.headers["x-request-id"]
 
@@ -392,7 +448,11 @@ def test_every_failure_is_had_as_rfc_9457_too(ada: Person) -> None:
         (ask(ada, "POST", ada.tasks, body, problem_json), 409, "UID_IN_TRASH"),
     ]:
         assert (reply.status, reply.headers["content-type"]) == (status, "application/problem+json")
-        assert (reply.json()["type"], reply.json()["status"], reply.json()["code"]) == ("about:blank", status, code)
+        assert (reply.json()["type"], reply.json()["status"], reply.json()["code"]) == (
+            "about:blank",
+            status,
+            code,
+        )
 
 
 # --- 30 days ---
@@ -406,14 +466,18 @@ WHERE user_id = $1
 def test_a_task_stays_for_30_days_from_its_last_change_such_as_a_restoration_undone(
     person: Meet, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "LOCK", retention.LOCK + 1)  # the server's own job may be at work
+    monkeypatch.setattr(
+        retention, "LOCK", retention.LOCK + 1
+    )  # the server's own job may be at work
     dora = person("dora")
     back, _ = trashed(dora), trashed(dora)
     sql(database_url, AGE, dora.id)
     before = trash(dora).data
     restored = restore(dora, back["id"])
     assert ask(dora, "POST", f"/v1/changes/{restored.data['version']}/undo").status == 200
-    assert [of(one, "id", "deleted_at") for one in trash(dora).data] == [of(one, "id", "deleted_at") for one in before]
+    assert [of(one, "id", "deleted_at") for one in trash(dora).data] == [
+        of(one, "id", "deleted_at") for one in before
+    ]
     remove_expired(database_url)
     assert [one["id"] for one in trash(dora).data] == [back["id"]]
     sql(database_url, AGE, dora.id)
@@ -450,17 +514,22 @@ def dump(url: str) -> dict[str, str]:
     tables = """SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables
         WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')"""
     return {
-        name: "\n".join(row for [row] in sql(url, f"SELECT t::text FROM {name} AS t")) for [name] in sql(url, tables)
+        name: "\n".join(row for [row] in sql(url, f"SELECT t::text FROM {name} AS t"))
+        for [name] in sql(url, tables)
     }
 
 
-def test_after_a_purge_no_text_of_the_task_is_anywhere_in_the_database(person: Meet, database_url: str) -> None:
+def test_after_a_purge_no_text_of_the_task_is_anywhere_in_the_database(
+    person: Meet, database_url: str
+) -> None:
     """Whatever was done with it, and with keys, so that every answer that shows it was kept."""
     dora, ella, canary = person("dora"), person("ella"), f"canary-{uuid4().hex}"
     other = keyed(dora, "POST", dora.tasks, {"title": "Another of hers"})
     hers = keyed(ella, "POST", ella.tasks, {"title": "Another's"})
 
-    created = keyed(dora, "POST", dora.tasks, {"title": f"{canary} 1", "description": f"{canary} é 2"})
+    created = keyed(
+        dora, "POST", dora.tasks, {"title": f"{canary} 1", "description": f"{canary} é 2"}
+    )
     id = created.reply.data["id"]
     one, in_trash = f"{dora.tasks}/{id}", f"{TRASH}/{id}"
     edited = keyed(dora, "PUT", one, {"title": f"{canary} 3", "description": None})
@@ -499,7 +568,12 @@ def test_the_number_of_a_purged_task_elsewhere_in_an_answer_does_not_make_it_for
     """An answer is about a task by its id; here the purged one's id is the other's title, and its version."""
     dora = person("dora")
     task = trashed(dora)
-    sql(database_url, "UPDATE change_counters SET seq = $1 WHERE user_id = $2", task["id"] - 1, dora.id)
+    sql(
+        database_url,
+        "UPDATE change_counters SET seq = $1 WHERE user_id = $2",
+        task["id"] - 1,
+        dora.id,
+    )
     other = keyed(dora, "POST", dora.tasks, {"title": str(task["id"])})
     assert other.reply.data["version"] == task["id"]
     undone = keyed(dora, "POST", f"/v1/changes/{task['id']}/undo")
@@ -515,7 +589,9 @@ WHERE schemaname = 'public' AND strpos(concat(most_common_vals, histogram_bounds
 """
 
 
-def test_the_planners_statistics_have_no_text_that_would_outlive_a_purge(person: Meet, database_url: str) -> None:
+def test_the_planners_statistics_have_no_text_that_would_outlive_a_purge(
+    person: Meet, database_url: str
+) -> None:
     """They have what is common, if anything: so all of this is. The user's id shows that they would have it."""
     dora, canary = person("dora"), f"canary-{uuid4().hex}"
     for _ in range(30):

@@ -44,7 +44,8 @@ def microseconds(time: str) -> int:
 def saved(url: str, user_id: str) -> dict[str, str]:
     """A backup of what one user has."""
     rows = {
-        table: f"SELECT coalesce(jsonb_agg(t), '[]') AS rows FROM {table} AS t WHERE user_id = $1" for table in TABLES
+        table: f"SELECT coalesce(jsonb_agg(t), '[]') AS rows FROM {table} AS t WHERE user_id = $1"
+        for table in TABLES
     }
     return {table: sql(url, statement, user_id)[0]["rows"] for table, statement in rows.items()}
 
@@ -94,10 +95,17 @@ def restored(dora: Person, database_url: str) -> Restored:
 # --- what a validator is made of ---
 
 
-def test_the_etag_of_a_task_is_its_version_the_time_of_that_change_and_a_mark_of_its_user(dora: Person) -> None:
+def test_the_etag_of_a_task_is_its_version_the_time_of_that_change_and_a_mark_of_its_user(
+    dora: Person,
+) -> None:
     created = dora.post({"title": "Buy milk"})
     task = created.json()["data"]
-    for reply in (created, dora.put(task["id"], {}), dora.patch(f"/{task['id']}/complete"), dora.get(f"/{task['id']}")):
+    for reply in (
+        created,
+        dora.put(task["id"], {}),
+        dora.patch(f"/{task['id']}/complete"),
+        dora.get(f"/{task['id']}"),
+    ):
         shown = reply.json()["data"]
         number, at, mark = parts(reply.headers["etag"])
         assert (number, at) == (shown["version"], microseconds(shown["updated_at"]))
@@ -133,7 +141,9 @@ def alike(person: Meet) -> Alike:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("url", [TRASH, f"{TRASH}?limit=1", "{tasks}", "{tasks}?filter=pending", "{tasks}?limit=1"])
+@pytest.mark.parametrize(
+    "url", [TRASH, f"{TRASH}?limit=1", "{tasks}", "{tasks}?filter=pending", "{tasks}?limit=1"]
+)
 def test_what_another_user_was_given_is_never_304(alike: Alike, url: str, method: str) -> None:
     dora, emil, *_ = alike
     hers = read(dora, url.format(tasks=dora.tasks))
@@ -150,7 +160,13 @@ def test_anothers_etag_is_no_version_of_mine(alike: Alike) -> None:
     assert read(emil, one(emil, his), foreign).status == 200
     refused = ask(emil, "PUT", one(emil, his), b"{}", {**JSON, "If-Match": foreign})
     assert (refused.status, refused.data) == (412, his)
-    created = ask(emil, "POST", emil.tasks, b'{"title":"a"}', {**JSON, "If-Match": read(dora, TRASH).headers["etag"]})
+    created = ask(
+        emil,
+        "POST",
+        emil.tasks,
+        b'{"title":"a"}',
+        {**JSON, "If-Match": read(dora, TRASH).headers["etag"]},
+    )
     assert created.status == 412
 
 
@@ -177,7 +193,9 @@ def test_a_write_that_means_the_text_of_before_a_restore_is_412(
     refused = ask(dora, method, url + end, body, {**headers, "If-Match": lost})
     assert (refused.status, refused.data, refused.headers["etag"]) == (412, restored.now, now)
     assert read(dora, url).data == restored.now
-    assert ask(dora, method, url + end, body, {**headers, "If-Match": f"{lost}, {now}"}).status == 200
+    assert (
+        ask(dora, method, url + end, body, {**headers, "If-Match": f"{lost}, {now}"}).status == 200
+    )
 
 
 def test_a_task_in_the_trash_of_before_a_restore_is_neither_restored_nor_purged(
@@ -193,13 +211,18 @@ def test_a_task_in_the_trash_of_before_a_restore_is_neither_restored_nor_purged(
     dora.delete(task["id"])
     [shown] = read(dora, TRASH).data
     assert parts(lost)[0] == shown["version"]
-    for method, url in (("POST", f"{TRASH}/{task['id']}/restore"), ("DELETE", f"{TRASH}/{task['id']}")):
+    for method, url in (
+        ("POST", f"{TRASH}/{task['id']}/restore"),
+        ("DELETE", f"{TRASH}/{task['id']}"),
+    ):
         assert ask(dora, method, url, None, {"If-Match": lost}).status == 412
     assert read(dora, TRASH).data == [shown]
 
 
 @pytest.mark.parametrize("write", ["create", "undo one", "undo a group"])
-def test_what_is_compared_with_the_last_change_is_412_after_a_restore(restored: Restored, write: str) -> None:
+def test_what_is_compared_with_the_last_change_is_412_after_a_restore(
+    restored: Restored, write: str
+) -> None:
     dora = restored.person
     lost, last = restored.lost[dora.tasks], ask(dora, "GET", CHANGES).data[-1]
     assert parts(lost)[0] == last["seq"]
@@ -239,7 +262,12 @@ def test_a_restore_that_lost_nothing_keeps_what_was_read(dora: Person, database_
     known = {url: read(dora, url).headers["etag"] for url in (one(dora, task), dora.tasks, TRASH)}
     put_back(database_url, dora.id, saved(database_url, dora.id))
     assert {read(dora, url, etag).status for url, etag in known.items()} == {304}
-    assert ask(dora, "PUT", one(dora, task), b"{}", {**JSON, "If-Match": known[one(dora, task)]}).status == 200
+    assert (
+        ask(
+            dora, "PUT", one(dora, task), b"{}", {**JSON, "If-Match": known[one(dora, task)]}
+        ).status
+        == 200
+    )
 
 
 # --- the bare version ---
@@ -298,7 +326,10 @@ def test_if_none_match_on_any_write_is_400(dora: Person, condition: str) -> None
     ]
     for method, url, body in writes:
         reply = ask(dora, method, url, body, {**(JSON if body else {}), "If-None-Match": condition})
-        assert (reply.status, [problem["field"] for problem in reply.json()["errors"]]) == (400, ["If-None-Match"])
+        assert (reply.status, [problem["field"] for problem in reply.json()["errors"]]) == (
+            400,
+            ["If-None-Match"],
+        )
     assert len(ask(dora, "GET", CHANGES).data) == 1
 
 
@@ -306,7 +337,11 @@ def test_if_none_match_on_any_write_is_400(dora: Person, condition: str) -> None
 
 
 def expired(reply: Reply) -> bool:
-    return (reply.status, reply.json()["code"], reply.headers["cache-control"]) == (410, EXPIRED, "no-store")
+    return (reply.status, reply.json()["code"], reply.headers["cache-control"]) == (
+        410,
+        EXPIRED,
+        "no-store",
+    )
 
 
 @pytest.mark.parametrize("beyond", [1, 2, 1_000, 2**62])
@@ -324,7 +359,9 @@ def test_since_of_one_who_has_no_change_yet_is_0_or_410(dora: Person, ada: Perso
     assert expired(ask(dora, "GET", f"{CHANGES}?since=1"))
 
 
-def test_since_of_a_lost_time_line_is_410_and_says_what_to_do(restored: Restored, database_url: str) -> None:
+def test_since_of_a_lost_time_line_is_410_and_says_what_to_do(
+    restored: Restored, database_url: str
+) -> None:
     dora = restored.person
     seen = ask(dora, "GET", CHANGES).json()["next_since"]
     put_back(database_url, dora.id, {})
@@ -334,8 +371,14 @@ def test_since_of_a_lost_time_line_is_410_and_says_what_to_do(restored: Restored
         f"since={seen} is beyond your last change, which is 0. The database was restored, or is a new one. "
         "Read everything again, and the changes from since=0"
     )
-    problem = ask(dora, "GET", f"{CHANGES}?since={seen}", None, {"Accept": "application/problem+json"})
-    assert (problem.status, problem.json()["title"], problem.json()["code"]) == (410, "Gone", EXPIRED)
+    problem = ask(
+        dora, "GET", f"{CHANGES}?since={seen}", None, {"Accept": "application/problem+json"}
+    )
+    assert (problem.status, problem.json()["title"], problem.json()["code"]) == (
+        410,
+        "Gone",
+        EXPIRED,
+    )
     dora.has("Buy bread")
     assert expired(ask(dora, "GET", f"{CHANGES}?since={seen}"))
     assert [change["seq"] for change in ask(dora, "GET", f"{CHANGES}?since=0").data] == [1]

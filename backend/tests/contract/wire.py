@@ -38,7 +38,11 @@ class Reply(NamedTuple):
 
 
 def ask(
-    who: Person | str, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    who: Person | str,
+    method: str,
+    target: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """One request with exactly these headers, `target` unchanged. `who`: a person, or a server's URL for nobody."""
     token = {} if isinstance(who, str) else {"Authorization": f"Bearer {who.token}"}
@@ -59,13 +63,27 @@ def send(person: Person, method: str, path: str, body: bytes, **headers: str) ->
     return ask(person, method, person.tasks + path, body, {**JSON, **headers})
 
 
-def stream(who: Person | str, method: str, target: str, *chunks: bytes, end: bool, headers: Mapping[str, str]) -> Reply:
+def stream(
+    who: Person | str,
+    method: str,
+    target: str,
+    *chunks: bytes,
+    end: bool,
+    headers: Mapping[str, str],
+) -> Reply:
     """A chunked body. Without `end` it is never complete: an answer then came before the body did."""
     lines = [f"{name}: {value}" for name, value in headers.items()]
     if not isinstance(who, str):
         lines.append(f"Authorization: Bearer {who.token}")
     head = "\r\n".join(
-        [f"{method} {target} HTTP/1.1", "Host: todo.example", "Transfer-Encoding: chunked", *lines, "", ""]
+        [
+            f"{method} {target} HTTP/1.1",
+            "Host: todo.example",
+            "Transfer-Encoding: chunked",
+            *lines,
+            "",
+            "",
+        ]
     )
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
     return say(who, head.encode() + body + (b"0\r\n\r\n" if end else b""), method)
