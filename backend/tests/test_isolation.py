@@ -330,7 +330,11 @@ GUARDED = {  # alone no breach: the function has found the object among its owne
     ("undo.CURRENT task", 0),  # of the ids in one's own log
 }
 BOBS_SEQ = 77_777  # of his last change; his next one would have the number after it
+BOBS_ID = 7_777_777_777  # of his task
 BOBS_UID = UUID("b0bb0bb0-b0bb-4bbb-8bbb-b0bb0bb0bb0b")
+ALL_ROWS = " UNION ALL ".join(
+    f"SELECT user_id, '{table}' || t::text FROM {table} AS t" for table in migrate.ISOLATED
+)
 
 
 def without_owner(text: str, place: int | None = None) -> str:
@@ -431,51 +435,45 @@ class Besieged:
             await pool.close()
 
     async def _leaks_of_one(self, pool: Pool, state: str) -> int:
-        leaks = 0
+        leaks, before = 0, None
         db = Witness(pool)
-        for attack in range(len([call.close() for call in attacks(db, 0)])):
-            before = await self._settle(state)
-            calls = list(attacks(db, before["tasks"][0]["id"]))
-            chosen = calls.pop(attack)
-            for call in calls:
-                call.close()
+        for attack in attacks(db, BOBS_ID):
+            before = before or await self._settle(state)
             db.seen.clear()
             with suppress(ApiError):
-                await chosen
+                await attack
             leaks += sum(map(is_bobs, db.seen))
-            leaks += await self._of_bob() != before
+            after = await self._rows()
+            leaks += after["bob"] != before["bob"]
+            before = before if after == before else None
         return leaks
 
-    async def _settle(self, state: str) -> dict[str, list[Any]]:
-        """Bob has one of everything, Ada a task. Return what is his."""
-        await self.watch.execute(f"DELETE FROM {'; DELETE FROM '.join(migrate.ISOLATED)}")
+    async def _settle(self, state: str) -> dict[str, set[str]]:
+        """Bob has one of everything, Ada a task."""
         await self.watch.execute(
-            "INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Hers', 1)"
+            f"""
+            DELETE FROM {"; DELETE FROM ".join(migrate.ISOLATED)};
+            INSERT INTO tasks (user_id, title, version) VALUES ('ada', 'Hers', 1);
+            INSERT INTO tasks
+                (id, user_id, title, description, uid, version, completed, completed_at, deleted_at)
+            SELECT {BOBS_ID}, 'bob', 'His', 'Too', '{BOBS_UID}', {BOBS_SEQ}, is_completed,
+                CASE WHEN is_completed THEN now() END, CASE WHEN is_deleted THEN now() END
+            FROM (SELECT '{state}' = 'completed', '{state}' = 'deleted') AS s (is_completed, is_deleted);
+            INSERT INTO change_counters VALUES ('bob', {BOBS_SEQ}, now());
+            INSERT INTO changes VALUES
+                ('bob', {BOBS_SEQ}, now(), 'user', 'bob', '{BOBS_UID}', 'task', {BOBS_ID}, 'update', '{{}}');
+            INSERT INTO idempotency_keys VALUES
+                ('bob', 'bobs-key', now(), 'bobs', 200, '{{}}', '{{}}', 0);
+            """
         )
-        task = """
-            INSERT INTO tasks (user_id, title, description, uid, version, completed, completed_at, deleted_at)
-            VALUES ('bob', 'His', 'Too', $1, $2, $3, CASE WHEN $3 THEN now() END, CASE WHEN $4 THEN now() END)
-            RETURNING id
-        """
-        bobs = await self.watch.fetchval(
-            task, BOBS_UID, BOBS_SEQ, state == "completed", state == "deleted"
-        )
-        for table, values in {
-            "change_counters": f"{BOBS_SEQ}, now()",
-            "changes": f"{BOBS_SEQ}, now(), 'user', 'bob', '{BOBS_UID}', 'task', {bobs}, 'update', '{{}}'",
-            "idempotency_keys": "'bobs-key', now(), 'bobs', 200, '{}', '{}', 0",
-        }.items():
-            await self.watch.execute(f"INSERT INTO {table} VALUES ('bob', {values})")
-        return await self._of_bob()
+        return await self._rows()
 
-    async def _of_bob(self) -> dict[str, list[Any]]:
-        return {
-            table: [
-                dict(row)
-                for row in await self.watch.fetch(f"SELECT * FROM {table} WHERE user_id = 'bob'")
-            ]
-            for table in migrate.ISOLATED
-        }
+    async def _rows(self) -> dict[str, set[str]]:
+        """All that there are, by their owners."""
+        rows: dict[str, set[str]] = {"ada": set(), "bob": set()}
+        for owner, row in await self.watch.fetch(ALL_ROWS):
+            rows[owner].add(row)
+        return rows
 
     async def install(self, monkeypatch: pytest.MonkeyPatch, texts: dict[str, str]) -> None:
         for name, text in texts.items():
