@@ -21,7 +21,7 @@ import config
 import storage
 from call import Call
 from errors import SettingError, Unavailable
-from postgres import dsn, embedded, migrate, sessions
+from postgres import dsn, embedded, functions, migrate, sessions
 from postgres.pool import HOUSEKEEPING, OUT_OF_REACH, SIZE, Pool, Row, Transaction
 from schemas import Check
 from storage import Edit, GuardLost, Outcome
@@ -146,7 +146,7 @@ class Database:
 
     async def open(self) -> None:
         """Return when it is ready, or has kept us waiting: then it is tried on. SettingError if it never will be."""
-        self._opening = asyncio.create_task(self._try_until_ready())
+        self._opening = asyncio.create_task(self._try_until_done(self._prepare))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._tried.wait(), PATIENCE_SECONDS)
         self._tried.set()
@@ -183,11 +183,23 @@ class Database:
         if self._pool is not None:
             await self._pool.close()
 
-    async def _try_until_ready(self) -> None:
+    def _bring_functions_back(self) -> None:
+        """As a start does, while requests that need none of them go on."""
+        if self._opening is not None and not self._opening.done():
+            return
+        log.warning(
+            "database: an SQL function of this release is gone; it is made again. A newer release drops what no start "
+            "has wanted for %d days: start this one again from time to time, or end it.",
+            functions.KEPT_DAYS,
+        )
+        self._opening = asyncio.create_task(self._try_until_done(self._bring_up_to_date))
+
+    async def _try_until_done(self, work: Callable[[], Awaitable[object]]) -> None:
         said = ""
         while True:
             try:
-                return await self._prepare()
+                await work()
+                return
             except (
                 Exception
             ) as error:  # whatever it is: a server that has given up without a word helps nobody
@@ -209,6 +221,25 @@ class Database:
         return SettingError(f"{variable}: the database cannot be used as it is ({kind}: {error}).")
 
     async def _prepare(self) -> None:
+        target, schema = await self._bring_up_to_date()
+        target, allowed = await sessions.look_at(target)
+        _require_row_security(schema, self.settings)
+        self.schema = schema
+        isolated = migrate.ISOLATED if schema.row_security_proven else ()
+        size = share(allowed, self.settings.web_concurrency)
+        self._pool = Pool(
+            target, schema.role, size, schema.search_path, isolated, self._bring_functions_back
+        )
+        log.info(
+            "%s", " ".join([f"database: {target.host}, schema {schema.version}.", *target.notes])
+        )
+        if size < SIZE:
+            log.warning(
+                "database: it lets this login have %d connections, so each of %d workers uses %d for requests, not %d.",
+                *(allowed, self.settings.web_concurrency, size, SIZE),
+            )
+
+    async def _bring_up_to_date(self) -> tuple[dsn.Address, migrate.Schema]:
         target = address(self.settings)
         direct = direct_address(
             self.settings
@@ -225,20 +256,7 @@ class Database:
                 f"{direct.variable} and {target.variable} lead to two databases or schemas: what was migrated by the "
                 "first is not found by the second."
             )
-        target, allowed = await sessions.look_at(target)
-        _require_row_security(schema, self.settings)
-        self.schema = schema
-        isolated = migrate.ISOLATED if schema.row_security_proven else ()
-        size = share(allowed, self.settings.web_concurrency)
-        self._pool = Pool(target, schema.role, size, schema.search_path, isolated)
-        log.info(
-            "%s", " ".join([f"database: {target.host}, schema {schema.version}.", *target.notes])
-        )
-        if size < SIZE:
-            log.warning(
-                "database: it lets this login have %d connections, so each of %d workers uses %d for requests, not %d.",
-                *(allowed, self.settings.web_concurrency, size, SIZE),
-            )
+        return target, schema
 
 
 def share(allowed: int | None, workers: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import asyncpg
 
@@ -15,12 +16,20 @@ log = logging.getLogger("todo.database")
 OWN_WRITES = "Your other writes are still under way; try again shortly"
 OUT_OF_REACH = "The database is out of reach; try again shortly"
 
+OF_OURS = re.compile(r"_[0-9a-f]{10}\(")  # how the names of our functions end: storage/function.py
+
+
+class FunctionGone(Exception):
+    """An SQL function of ours, or the one that a prepared statement has found, is not there any more."""
+
+
 # The first that fits. Each sentence must be true of whatever raises the error.
 SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (
         SessionRefused,
         "The database is not set up as it must be, so it is not used; the server's log says why",
     ),
+    (FunctionGone, "The database is being brought up to date; try again shortly"),
     (asyncpg.LockNotAvailableError, "The database is being changed; try again shortly"),
     (asyncpg.QueryCanceledError, "The database stopped this before it was done; try again shortly"),
     (asyncpg.CannotConnectNowError, "The database is starting or stopping; try again shortly"),
@@ -60,6 +69,13 @@ def unavailable(error: BaseException | None) -> Unavailable:
     return Unavailable(
         next((sentence for kind, sentence in SENTENCES if isinstance(error, kind)), OUT_OF_REACH)
     )
+
+
+def is_function_gone(error: BaseException) -> bool:
+    """A statement that was prepared before knows the function by a number only."""
+    if isinstance(error, asyncpg.InternalServerError):
+        return "cache lookup failed for function" in str(error)
+    return isinstance(error, asyncpg.UndefinedFunctionError) and bool(OF_OURS.search(str(error)))
 
 
 def waits_for_a_turn(error: BaseException | None) -> bool:

@@ -14,7 +14,7 @@ import asyncpg
 
 from errors import Unavailable
 from postgres.dsn import Address
-from postgres.outages import unavailable
+from postgres.outages import FunctionGone, is_function_gone, unavailable
 from postgres.sessions import ANSWER_SECONDS, BETWEEN_STATEMENTS, Session, Terms, close, connect
 
 log = logging.getLogger("todo.database")
@@ -37,6 +37,7 @@ ROLLED_BACK = (  # nothing happened, so the statement may be sent again
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.InvalidCachedStatementError,  # a migration changed the table
+    FunctionGone,  # perhaps there is a new one, which statements prepared anew will find
 )
 OUT_OF_REACH = (
     OSError,  # TimeoutError among them
@@ -98,10 +99,12 @@ class Pool:
         size: int = SIZE,
         schema: str | None = None,
         isolated: tuple[str, ...] = (),
+        when_function_gone: Callable[[], None] | None = None,
     ) -> None:
         self.address = address
         self.terms = Terms(role, schema, isolated)
         self.size = size
+        self._when_function_gone = when_function_gone
         self._idle: list[Session] = []
         self._waiting: deque[Waiter] = deque()
         self._patience: asyncio.TimerHandle | None = (
@@ -171,7 +174,7 @@ class Pool:
             except ROLLED_BACK as error:
                 session.statements.clear()
                 if attempt == ATTEMPTS:
-                    raise unavailable(error) from None
+                    raise self._given_up(error) from None
             except OUT_OF_REACH as error:
                 if not (again_if_cut and attempt == 1 and session.is_closed()):
                     raise unavailable(error) from None
@@ -179,6 +182,11 @@ class Pool:
             finally:
                 self._give_back(session)
         raise AssertionError("the last attempt returns or raises")
+
+    def _given_up(self, error: Exception) -> Unavailable:
+        if self._when_function_gone and isinstance(error, FunctionGone):
+            self._when_function_gone()
+        return unavailable(error)
 
     async def _one(
         self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float
@@ -363,4 +371,6 @@ async def _use(session: Session, run: Callable[[Session], Awaitable[Result]]) ->
         if isinstance(error, asyncpg.InterfaceError) and session.is_closed():
             raise ConnectionResetError("the session was cut between two statements") from None
         session.usable = session.is_ready_after(error)
+        if is_function_gone(error):
+            raise FunctionGone(str(error)) from None
         raise

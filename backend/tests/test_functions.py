@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -21,7 +24,9 @@ from errors import SettingError
 from postgres import dsn, embedded, functions, migrate
 from postgres.pool import Pool
 from storage import Function
+from tests import servers
 from tests.conftest import sql
+from tests.people import Person
 
 OTHER_TEXT = storage.TEXT.replace("BEGIN\n", "BEGIN -- of another release\n", 1)
 OTHER = Function.of("store", OTHER_TEXT)  # the writer of another release
@@ -287,6 +292,58 @@ def test_the_login_of_the_migrations_takes_the_marks_off_for_it(place: str, gues
     mark(place, 400, NAMES)
     start(guest, NEON_DIRECT_DATABASE_URL=place)
     assert comments(place) == dict.fromkeys(NAMES, functions.IN_USE)
+
+
+# --- a server below which a newer release drops them, because it has run beside it for too long ---
+
+
+@contextmanager
+def served(url: str, folder: Path) -> Iterator[tuple[servers.Running, Person]]:
+    with servers.running(folder, NEON_DATABASE_URL=url) as server:
+        servers.wait_until_up(server, "/ready")
+        ada = Person(server.url, "ada")
+        with ada.client:
+            yield server, ada
+
+
+def test_a_server_makes_again_what_was_dropped_below_it(place: str, tmp_path: Path) -> None:
+    """At the first request that needs it; those until then are told to come again."""
+    with served(place, tmp_path) as (server, ada):
+        assert write(ada) == write(ada, key="before") == 201
+        for name in NAMES:
+            sql(place, f"DROP FUNCTION {name}")
+        assert write(ada) == 503
+        until(lambda: write(ada, key="after") == 201)
+        assert write(ada) == 201
+        assert " 500 " not in server.printed()
+        assert comments(place) == dict.fromkeys(NAMES, functions.IN_USE)
+        assert server.printed().count("an SQL function of this release is gone") == 1
+        assert "Traceback" not in server.printed()
+
+
+def test_where_it_may_not_it_waits_for_somebody_who_may(
+    place: str, guest: str, tmp_path: Path
+) -> None:
+    with served(guest, tmp_path) as (server, ada):
+        assert write(ada) == 201
+        sql(place, f"DROP FUNCTION {storage.STORE.name}")
+        assert [write(ada) for _ in range(3)] == [503] * 3
+        assert ada.get().status_code == 200
+        until(lambda: "migrate with the login that owns the tables." in server.printed())
+        migrate_again(place)
+        until(lambda: write(ada) == 201)
+
+
+def write(person: Person, key: str | None = None) -> int:
+    headers = {"Idempotency-Key": key} if key else {}
+    return person.post({"title": "Buy milk"}, headers=headers).status_code
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # --- what others do to functions ---
