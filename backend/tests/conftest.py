@@ -38,9 +38,8 @@ def database_url(cluster: embedded.Server) -> str:
 def server(
     tmp_path_factory: pytest.TempPathFactory, database_url: str
 ) -> Iterator[servers.Running]:
-    with servers.running(
-        tmp_path_factory.mktemp("server"), NEON_DATABASE_URL=database_url
-    ) as started:
+    folder = tmp_path_factory.mktemp("server")
+    with servers.running(folder, forked=False, NEON_DATABASE_URL=database_url) as started:
         yield servers.wait_until_up(started, "/ready")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.forks import Forked
 from tests.people import SECRET
 
 BACKEND = Path(__file__).resolve().parent.parent
@@ -23,7 +24,7 @@ START_SECONDS = 30
 class Running:
     """A server process, where it listens, and everything it has printed (in `log`)."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, url: str, log: Path) -> None:
         self.process = process
         self.url = url
         self.log = log
@@ -69,19 +70,32 @@ def clean_environment(**settings: str) -> dict[str, str]:
     return {**kept, **settings}
 
 
-def start(folder: Path, *arguments: str, code: str | Path = BACKEND, **settings: str) -> Running:
-    """`todo serve` of the `code` with `settings`; returns at once."""
+def start(
+    folder: Path,
+    *arguments: str,
+    code: str | Path = BACKEND,
+    forked: bool = True,
+    **settings: str,
+) -> Running:
+    """`todo serve` of the `code` with `settings`; returns at once. A plain one is forked, if it may be."""
     port = free_port()
     log = folder / f"server-{port}.log"
     environment = clean_environment(
         **{"BETTER_AUTH_SECRET": SECRET, "DATA_DIR": str(folder / "data"), **settings}
     )
-    command = [sys.executable, str(Path(code) / "cli.py"), "serve", "--port", str(port), *arguments]
+    words = ["serve", "--port", str(port), *arguments]
+    url = f"http://127.0.0.1:{port}"
+    if forked and not arguments and code == BACKEND and "NEON_DATABASE_URL" in settings:
+        return Running(Forked(words, environment, folder, log), url, log)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, cwd=folder, env=environment
+            [sys.executable, str(Path(code) / "cli.py"), *words],
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env=environment,
         )
-    return Running(process, f"http://127.0.0.1:{port}", log)
+    return Running(process, url, log)
 
 
 def wait_until_up(server: Running, path: str = "/health") -> Running:
@@ -100,8 +114,10 @@ def wait_until_up(server: Running, path: str = "/health") -> Running:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, **settings: str) -> Iterator[Running]:
-    server = start(folder, *arguments, **settings)
+def running(
+    folder: Path, *arguments: str, forked: bool = True, **settings: str
+) -> Iterator[Running]:
+    server = start(folder, *arguments, forked=forked, **settings)
     try:
         yield wait_until_up(server)
     finally:

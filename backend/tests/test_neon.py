@@ -63,8 +63,9 @@ def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             started.append(
                 servers.start(folder, NEON_DATABASE_URL=url, HOME=str(folder), **variables)
             )
-        for server in started:
-            servers.wait_until_up(server)
+        for server in started[:3]:
+            servers.wait_until_up(server, "/ready")
+        servers.wait_until_up(started[3])
         yield Servers(postgres, *started)
     finally:
         stop_all(started)
@@ -243,7 +244,9 @@ def behind_a_pooler(
         one = servers.start(folder, NEON_DATABASE_URL=url, DATABASE_POOLED="true")
         other = servers.start(folder, **split, DATABASE_POOLED="true")
         try:
-            yield Pooled(cluster.url, url, servers.wait_until_up(one), servers.wait_until_up(other))
+            for server in (one, other):
+                servers.wait_until_up(server, "/ready")
+            yield Pooled(cluster.url, url, one, other)
         finally:
             stop_all([one, other])
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -25,11 +26,12 @@ from tests.people import Person
 from tests.servers import BACKEND, Running
 
 PAGE = (BACKEND.parent / "docs" / "retries.md").read_text()
+ASKED_SECONDS = 60
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 CODE = {language: code for language, code in BLOCKS if language != "sh"}
 CURL = [code for language, code in BLOCKS if language == "sh"]
 
-# Each calls what the page defines, as JSON on standard input says, and prints what came of it. Time
+# Each calls what the page defines, as a line of JSON on standard input says, and prints what came of it. Time
 # does not pass: how long it would have waited is printed, too.
 
 CLOCK = """
@@ -38,25 +40,28 @@ const setTimeout = (call, milliseconds) => { waits.push(milliseconds / 1000); qu
 """
 
 JAVASCRIPT = """
-import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { edit, request, send, waits } from "./retries.mjs";
 
-const { base, token, action, method, path, fields, add, key } = JSON.parse(readFileSync(0));
-const api = (path, init) => {
-  const headers = new Headers(init.headers);
-  headers.set("Authorization", `Bearer ${token}`);
-  return fetch(base + path, { ...init, headers });
-};
-try {
-  const wanted = action === "send" ? request(method, path, fields) : null;
-  if (key) wanted.key = key;
-  const answer = action === "send"
-    ? await send(api, wanted)
-    : await edit(api, path, (task) => ({ description: task.description + add }));
-  const replayed = answer.headers.get("Idempotency-Replayed");
-  console.log(JSON.stringify({ status: answer.status, body: answer.body, replayed, waits }));
-} catch (error) {
-  console.log(JSON.stringify({ status: null, body: error.name, replayed: null, waits }));
+for await (const line of createInterface({ input: process.stdin })) {
+  const { base, token, action, method, path, fields, add, key } = JSON.parse(line);
+  const api = (path, init) => {
+    const headers = new Headers(init.headers);
+    headers.set("Authorization", `Bearer ${token}`);
+    return fetch(base + path, { ...init, headers });
+  };
+  waits.length = 0;
+  try {
+    const wanted = action === "send" ? request(method, path, fields) : null;
+    if (key) wanted.key = key;
+    const answer = action === "send"
+      ? await send(api, wanted)
+      : await edit(api, path, (task) => ({ description: task.description + add }));
+    const replayed = answer.headers.get("Idempotency-Replayed");
+    console.log(JSON.stringify({ status: answer.status, body: answer.body, replayed, waits }));
+  } catch (error) {
+    console.log(JSON.stringify({ status: null, body: error.name, replayed: null, waits }));
+  }
 }
 process.exit();
 """
@@ -66,23 +71,27 @@ import json, sys, time
 import httpx
 from retries import edit, request, send
 
-asked = json.load(sys.stdin)
-client = httpx.Client(base_url=asked["base"], headers={"Authorization": f"Bearer {asked['token']}"})
 waits = []
 time.sleep = waits.append
-try:
-    if asked["action"] == "send":
-        wanted = request(asked["method"], asked["path"], asked["fields"])
-        if asked["key"]:
-            wanted["key"] = asked["key"]
-        reply = send(client, wanted)
-    else:
-        reply = edit(client, asked["path"], lambda task: {"description": task["description"] + asked["add"]})
-    replayed = reply.headers.get("Idempotency-Replayed")
-    body = reply.json() if "json" in reply.headers.get("Content-Type", "") else reply.text
-    print(json.dumps({"status": reply.status_code, "body": body, "replayed": replayed, "waits": waits}))
-except httpx.TransportError as error:
-    print(json.dumps({"status": None, "body": type(error).__name__, "replayed": None, "waits": waits}))
+for line in sys.stdin:
+    asked = json.loads(line)
+    headers = {"Authorization": f"Bearer {asked['token']}"}
+    waits.clear()
+    with httpx.Client(base_url=asked["base"], headers=headers, verify=False) as client:
+        try:
+            if asked["action"] == "send":
+                wanted = request(asked["method"], asked["path"], asked["fields"])
+                if asked["key"]:
+                    wanted["key"] = asked["key"]
+                reply = send(client, wanted)
+            else:
+                reply = edit(client, asked["path"], lambda task: {"description": task["description"] + asked["add"]})
+            replayed = reply.headers.get("Idempotency-Replayed")
+            body = reply.json() if "json" in reply.headers.get("Content-Type", "") else reply.text
+            answer = {"status": reply.status_code, "body": body, "replayed": replayed, "waits": waits}
+        except httpx.TransportError as error:
+            answer = {"status": None, "body": type(error).__name__, "replayed": None, "waits": waits}
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -155,9 +164,9 @@ class Network:
             )
         if callable(does):
             does()
-        reply = httpx.request(
-            asked.command, self.server_url + asked.path, headers=headers, content=body, timeout=20
-        )
+        with httpx.Client(timeout=20, trust_env=False, verify=False) as there:
+            url = self.server_url + asked.path
+            reply = there.request(asked.command, url, headers=headers, content=body)
         head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
         answer = (
             f"HTTP/1.1 {reply.status_code} Answer\r\nConnection: close\r\n{head}\r\n".encode()
@@ -166,12 +175,12 @@ class Network:
         return {"dropped": b"", "cut": answer[:-20]}.get(str(does), answer)
 
 
-class Client:
-    """Whoever copied the page's code in `language` into an application."""
+class Program:
+    """An application into which the page's code in `language` was copied. Who asks meanwhile asks another process."""
 
-    def __init__(self, language: str, folder: Path, network: Network) -> None:
-        self.network = network
+    def __init__(self, language: str, folder: Path) -> None:
         self._folder = folder
+        self._idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
         if language == "js":
             (folder / "retries.mjs").write_text(CLOCK + CODE["js"])
             (folder / "call.mjs").write_text(JAVASCRIPT)
@@ -180,6 +189,46 @@ class Client:
             (folder / "retries.py").write_text(CODE["python"])
             (folder / "call.py").write_text(PYTHON)
             self._command = [sys.executable, "call.py"]
+
+    def ask(self, line: str) -> str:
+        try:
+            process = self._idle.get_nowait()
+        except Empty:
+            process = self._start()
+        too_long = threading.Timer(ASKED_SECONDS, process.kill)
+        too_long.start()
+        assert process.stdin
+        assert process.stdout
+        print(line, file=process.stdin, flush=True)
+        answer = process.stdout.readline()
+        too_long.cancel()
+        assert answer, process.communicate()[1]
+        self._idle.put(process)
+        return answer
+
+    def close(self) -> None:
+        while not self._idle.empty():
+            process = self._idle.get()
+            _, errors = process.communicate(timeout=ASKED_SECONDS)
+            assert process.returncode == 0, errors
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self._command,
+            cwd=self._folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+class Client:
+    """Whoever uses `program`."""
+
+    def __init__(self, program: Program, network: Network) -> None:
+        self.network = network
+        self._program = program
 
     def send(
         self, person: Person, method: str, path: str, fields: Any = None, key: str | None = None
@@ -193,18 +242,8 @@ class Client:
         return self._call(person, action="edit", path=f"{person.tasks}/{task_id}", add=add)
 
     def _call(self, person: Person, **wanted: Any) -> Outcome:
-        asked = json.dumps({"base": self.network.url, "token": person.token, **wanted})
-        ended = subprocess.run(
-            self._command,
-            input=asked,
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stderr
-        return Outcome(**json.loads(ended.stdout))
+        asked = {"base": self.network.url, "token": person.token, **wanted}
+        return Outcome(**json.loads(self._program.ask(json.dumps(asked))))
 
 
 @pytest.fixture
@@ -214,9 +253,18 @@ def network(server: Running) -> Iterator[Network]:
     started.close()
 
 
-@pytest.fixture(params=["js", "python"])
-def client(request: pytest.FixtureRequest, tmp_path: Path, network: Network) -> Client:
-    return Client(request.param, tmp_path, network)
+@pytest.fixture(scope="module", params=["js", "python"])
+def program(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Program]:
+    copied = Program(request.param, tmp_path_factory.mktemp(request.param))
+    yield copied
+    copied.close()
+
+
+@pytest.fixture
+def client(program: Program, network: Network) -> Client:
+    return Client(program, network)
 
 
 def titles(person: Person) -> list[str]:
