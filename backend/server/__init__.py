@@ -19,8 +19,9 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 import config
 import logs
+from server.connection import DRAIN_SECONDS
 from server.listeners import BACKLOG, bind, listen
-from server.protocol import DRAIN_SECONDS, Protocol, raise_refusal
+from server.protocol import Protocol, raise_refusal
 from web.access_log import access_log
 from web.front import Front
 

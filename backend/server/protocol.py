@@ -1,20 +1,20 @@
-"""One connection: what it may send, how long it may take, and in which order it is answered."""
+"""The requests of one connection: what they may be, and in which order they are answered."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import re
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 import httptools
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from errors import ApiError, BadRequest, HeadersTooLarge, UriTooLong
 from server import target
-from server.exchange import Exchange, Line
+from server.connection import Connection
+from server.exchange import Exchange
 from web import bodies
 from web.front import METHODS, Front
 
@@ -28,12 +28,6 @@ FRAMING_PER_BYTE = (
     16  # for each byte of the body: the smallest chunk takes 5, and may have a short extension
 )
 PIPELINED_MAX = 16  # requests of one connection that wait for their turn
-CLIENT_SECONDS = 8.0  # for a head, for a body, and to take leave: with the close under 10 s
-KEEP_ALIVE_SECONDS = 75.0  # between requests, unless the setting says otherwise
-UNREAD_SECONDS = 30.0  # an answer of which the client takes nothing
-DRAIN_SECONDS = (
-    7  # for requests in flight when the stop comes; the rest of 10 s closes the database
-)
 
 _WHITE_SPACE_BYTES = (
     1024  # colons, spaces and line ends of a head that is not complete yet, or before it
@@ -51,139 +45,30 @@ async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
     raise scope["refusal"]
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection. A client that owes us something (`waiting_since`) has CLIENT_SECONDS to bring it.
+class Protocol(Connection):
+    """What arrives is read within limits, or refused.
 
-    Between requests (`resting`) it owes nothing, and has the time of KEEP_ALIVE_SECONDS, until another head begins.
-
-    Of uvicorn this relies on: the attributes app, loop, parser, transport, flow, cycle, pipeline, scope, url, headers,
-    server_state, server, client, scheme, logger, access_logger; the parser callbacks below and connection_made,
-    connection_lost, resume_writing, shutdown, _start_asgi_task; of a cycle its constructor, the attributes that this
-    and Exchange name, run_asgi and receive; of FlowControl read_paused, pause_reading and resume_reading, write_paused
-    and drain; that the newest request of `pipeline` is at its left end; and that the transport is used by no more than
-    the names in Line. tests/test_server.py holds each of them to it over real sockets.
+    Of uvicorn this and Connection rely on: the attributes app, loop, parser, transport, flow, cycle, pipeline, scope,
+    url, headers, server_state, server, client, scheme, logger, access_logger; the parser callbacks below and
+    connection_made, connection_lost, resume_writing, shutdown, _start_asgi_task; of a cycle its constructor, the
+    attributes that these and Exchange name, run_asgi and receive; of FlowControl read_paused, pause_reading and
+    resume_reading, write_paused and drain; that the newest request of `pipeline` is at its left end; and that the
+    transport is used by no more than the names in Line. tests/test_server.py holds each of them to it over real
+    sockets.
     """
 
-    client_seconds = CLIENT_SECONDS
-    keep_alive_seconds = KEEP_ALIVE_SECONDS
-    unread_seconds = UNREAD_SECONDS
-    drain_seconds: float = DRAIN_SECONDS
     refuse: ASGIApp = Front(raise_refusal, (), frozenset())
 
-    wire: asyncio.Transport
-    single: dict[bytes, bytes]  # fields of which there may be one, in this head
-    timer: asyncio.TimerHandle
-    waiting_since = math.inf  # inf: it is our turn
-    resting = False
-    round_seconds: float  # after which we look again, at the latest
     in_head = False
-    in_body = False
     begun = 0  # heads that began in the data just received
     head_bytes = 0
     field_bytes = 0
     framing_bytes = 0  # that this body may still take
     full = False  # no further request of this connection is taken
-    deaf = False  # nothing more is parsed
-    closing = False
-    draining = False
     keep_alive_after_body: bool | None = None
     other_method: str | None = None  # of the request that is being read as _STAND_IN
     refusal: ApiError | None = None
     good_host: bytes | None = None
-    running: Exchange | None = None  # the request that is being answered, or was last
-    unsent_bytes = 0
-    unsent_since = 0.0
-
-    # --- the connection ---
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        self.wire = transport
-        self._stopping: asyncio.Event = vars(self.server_state).setdefault(
-            "stopping", asyncio.Event()
-        )
-        line = Line(transport, self.hang_up, self.is_closing)
-        super().connection_made(cast(asyncio.Transport, line))
-        self.waiting_since = self.loop.time()
-        self.round_seconds = min(self.client_seconds, self.keep_alive_seconds)
-        self.timer = self.loop.call_later(self.round_seconds, self._look_after)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.timer.cancel()
-        self.deaf = self.closing = True
-        if (
-            self.running is not None
-        ):  # of which uvicorn knows nothing while another request waits behind it
-            self.running.disconnected = True
-            self.running.message_event.set()
-        super().connection_lost(exc)
-
-    def resume_writing(self) -> None:
-        self.unsent_bytes = (
-            0  # the client has taken what there was; what comes now may again be as much
-        )
-        super().resume_writing()
-
-    def is_closing(self) -> bool:
-        return self.closing or self.wire.is_closing()
-
-    def hang_up(self) -> None:
-        """Say that nothing more comes, then discard what the client still sends until it leaves, or its time is up.
-
-        Closing at once, with something unread, would send a reset that destroys the answer on its way.
-        """
-        if self.is_closing():
-            return
-        self.deaf = self.closing = True
-        self.resting = False
-        self.waiting_since = self.loop.time()
-        if self.draining and not self.in_body:
-            self.wire.close()
-            return
-        try:
-            self.wire.write_eof()
-        except OSError:  # the client has left already
-            self.wire.abort()
-        else:
-            self.flow.resume_reading()
-
-    def shutdown(self) -> None:
-        self.draining = True
-        self._stopping.set()
-        if self.closing or self.cycle is None or self.cycle.response_complete:
-            self.wire.close()
-        else:
-            self.cycle.keep_alive = False
-            self.loop.call_later(self.drain_seconds, self.wire.abort)
-
-    def _rest(self) -> None:
-        """Nothing is kept of the last request: its head and a body that nobody read may be 100 kB."""
-        self.resting = True
-        self.waiting_since = self.loop.time()
-        self.cycle = self.running = self.scope = None  # type: ignore[assignment]  # as before the first request
-        self.headers, self.url, self.single = [], b"", {}
-
-    def _look_after(self) -> None:
-        now = self.loop.time()
-        unsent = self.wire.get_write_buffer_size()
-        if not self.unsent_bytes or unsent < self.unsent_bytes:
-            self.unsent_since = now
-        self.unsent_bytes = unsent
-        if unsent and now - self.unsent_since >= self.unread_seconds:
-            self.wire.abort()
-            return
-        left = (
-            self.waiting_since
-            - now
-            + (self.keep_alive_seconds if self.resting else self.client_seconds)
-        )
-        if left <= 0 and not unsent and not self.flow.read_paused:
-            if not self.resting:
-                self.deaf = self.closing = True
-                self.wire.close()
-                return
-            self.hang_up()  # a request that crosses it is not read, and not reset either
-        pause = left if 0 < left < self.round_seconds else self.round_seconds
-        self.timer = self.loop.call_later(pause, self._look_after)
 
     # --- what arrives ---
 
@@ -193,30 +78,8 @@ class Protocol(HttpToolsProtocol):
         between = not (self.in_head or self.in_body)
         body_of = self.cycle if self.in_body else None
         self.begun = 0
-        fed = data
-        while True:
-            try:
-                self.parser.feed_data(fed)
-                break
-            except httptools.HttpParserUpgrade as upgrade:
-                fed = self._without_upgrade() + fed[upgrade.args[0] :]
-            except httptools.HttpParserError as error:
-                if (
-                    isinstance(error, httptools.HttpParserInvalidMethodError)
-                    and between
-                    and fed is data
-                ):
-                    other = _OTHER_METHOD.match(data)
-                    if other and other[1].decode() not in METHODS:
-                        self.other_method = other[1].decode()
-                        self._new_parser()
-                        fed = _STAND_IN + data[other.end(1) :]
-                        continue
-                if not self.deaf:
-                    self._answer_refusal(
-                        self.refusal or BadRequest("Request cannot be read as HTTP/1.1")
-                    )
-                return
+        if not self._parse(data, between):
+            return
         if self.in_head and self.begun <= between:  # else the data holds more than this head
             self.head_bytes += len(data)
             if self.head_bytes - len(self.url) > FIELDS_MAX_BYTES + _WHITE_SPACE_BYTES:
@@ -233,6 +96,30 @@ class Protocol(HttpToolsProtocol):
                 self._answer_refusal(
                     BadRequest("Chunk extensions and trailers must not exceed 64 KiB")
                 )
+
+    def _parse(self, data: bytes, between: bool) -> bool:
+        """False if it could not be read to its end: then the refusal is on its way. `between`: a request begins."""
+        fed = data
+        while True:
+            try:
+                self.parser.feed_data(fed)
+                return True
+            except httptools.HttpParserUpgrade as upgrade:
+                fed = self._without_upgrade() + fed[upgrade.args[0] :]
+            except httptools.HttpParserInvalidMethodError:
+                other = _OTHER_METHOD.match(data) if between and fed is data else None
+                if other is None or other[1].decode() in METHODS:
+                    return self._unreadable()
+                self.other_method = other[1].decode()
+                self._new_parser()
+                fed = _STAND_IN + data[other.end(1) :]
+            except httptools.HttpParserError:
+                return self._unreadable()
+
+    def _unreadable(self) -> bool:
+        if not self.deaf:
+            self._answer_refusal(self.refusal or BadRequest("Request cannot be read as HTTP/1.1"))
+        return False
 
     def on_message_begin(self) -> None:
         if self.full:
