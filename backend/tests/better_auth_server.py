@@ -77,7 +77,7 @@ class Issuer:
         self.url = f"http://127.0.0.1:{self._port}"
         self.jwks_url = f"{self.url}/api/auth/jwks"
         self.log = folder / f"issuer-{self._port}.log"
-        self._client = httpx.Client(base_url=self.url, timeout=20)
+        self._client = httpx.Client(base_url=self.url, timeout=20, verify=False)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

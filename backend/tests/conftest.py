@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from postgres import embedded
+from postgres import dsn, embedded, migrate
 from tests import servers
 from tests.people import Person
 
@@ -18,6 +18,9 @@ from tests.people import Person
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
     server = embedded.start(tmp_path_factory.mktemp("cluster") / "postgres", durable=False)
     server.url = plain(server.url)
+    asyncio.run(
+        migrate.upgrade(dsn.parse(server.url))
+    )  # here, where Alembic is loaded once for all
     yield server
     server.stop()
 
