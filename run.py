@@ -115,8 +115,6 @@ def main(arguments: list[str]) -> int:
         say("Stopped; the next run makes the environment again.")
         return 130
     if first == "test":
-        # Dozens of processes compile the same files unless they may keep what they compiled: 10 s against 4 to collect.
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         # Many tests wait: for a server to start, for a time-out to pass.
         os.environ.setdefault("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 1))
         return become("-m", "pytest", *test_arguments(arguments[1:]), folder=BACKEND)

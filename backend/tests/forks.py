@@ -66,7 +66,7 @@ class Forked:
 
 def _run(arguments: list[str], environment: dict[str, str], folder: Path, log: Path) -> None:
     """In the forked process, which is made what a new one would be."""
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.chdir(folder)

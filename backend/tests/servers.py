@@ -85,6 +85,7 @@ def start(
     )
     words = ["serve", "--port", str(port), *arguments]
     url = f"http://127.0.0.1:{port}"
+    log.touch()
     if forked and not arguments and code == BACKEND and "NEON_DATABASE_URL" in settings:
         return Running(Forked(words, environment, folder, log), url, log)
     with log.open("wb") as output:

@@ -223,12 +223,14 @@ def test_a_migration_behind_a_long_read_does_not_block_the_requests_behind_it(
             with ThreadPoolExecutor(1) as threads:
                 longest = threads.submit(longest_read, url, said)
                 deadline = time.monotonic() + 20
-                while (
-                    starting.printed().count("the migration waits") < 2
-                    and time.monotonic() < deadline
-                ):
-                    time.sleep(0.05)
-                said.set()
+                try:
+                    while (
+                        starting.printed().count("the migration waits") < 2
+                        and time.monotonic() < deadline
+                    ):
+                        time.sleep(0.05)
+                finally:
+                    said.set()
         assert 0.5 < longest.result() < 2.5  # it did wait, but not until the long read was over
         servers.wait_until_up(starting, "/ready")
     finally:

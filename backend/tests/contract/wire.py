@@ -58,6 +58,19 @@ def ask(
         connection.close()
 
 
+def read(
+    person: Person, query: str = "", etag: str = "", method: str = "GET", **more: str
+) -> Reply:
+    """The tasks, or one of them, unless they are what the client knows by this `etag`."""
+    return ask(
+        person,
+        method,
+        person.tasks + query,
+        None,
+        {**({"If-None-Match": etag} if etag else {}), **more},
+    )
+
+
 def send(person: Person, method: str, path: str, body: bytes, **headers: str) -> Reply:
     """`body` as JSON, to `path` under the person's tasks."""
     return ask(person, method, person.tasks + path, body, {**JSON, **headers})
