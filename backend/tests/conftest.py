@@ -42,7 +42,7 @@ def server(
     tmp_path_factory: pytest.TempPathFactory, database_url: str
 ) -> Iterator[servers.Running]:
     folder = tmp_path_factory.mktemp("server")
-    with servers.running(folder, forked=False, NEON_DATABASE_URL=database_url) as started:
+    with servers.running(folder, how="anew", NEON_DATABASE_URL=database_url) as started:
         yield servers.wait_until_up(started, "/ready")
 
 

@@ -74,10 +74,10 @@ def start(
     folder: Path,
     *arguments: str,
     code: str | Path = BACKEND,
-    forked: bool = True,
+    how: str = "forked",
     **settings: str,
 ) -> Running:
-    """`todo serve` of the `code` with `settings`; returns at once. A plain one is forked, if it may be."""
+    """`todo serve` of the `code` with `settings`; returns at once. A plain one is forked, unless `how` is "anew"."""
     port = free_port()
     log = folder / f"server-{port}.log"
     environment = clean_environment(
@@ -86,7 +86,7 @@ def start(
     words = ["serve", "--port", str(port), *arguments]
     url = f"http://127.0.0.1:{port}"
     log.touch()
-    if forked and not arguments and code == BACKEND and "NEON_DATABASE_URL" in settings:
+    if how == "forked" and not arguments and code == BACKEND and "NEON_DATABASE_URL" in settings:
         return Running(Forked(words, environment, folder, log), url, log)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -116,9 +116,9 @@ def wait_until_up(server: Running, path: str = "/health") -> Running:
 
 @contextmanager
 def running(
-    folder: Path, *arguments: str, forked: bool = True, **settings: str
+    folder: Path, *arguments: str, how: str = "forked", **settings: str
 ) -> Iterator[Running]:
-    server = start(folder, *arguments, forked=forked, **settings)
+    server = start(folder, *arguments, how=how, **settings)
     try:
         yield wait_until_up(server)
     finally:

@@ -47,7 +47,7 @@ def everywhere(
     with few_open_files():
         for mode, arguments in MODES.items():
             folder = tmp_path_factory.mktemp("listening")
-            started[mode] = servers.start(folder, *arguments, forked=False, **settings)
+            started[mode] = servers.start(folder, *arguments, how="anew", **settings)
     for one in started.values():
         one.url = one.url.replace("127.0.0.1", "[::1]")
         servers.wait_until_up(one)

@@ -198,7 +198,7 @@ WRONG_STARTS = {
 @pytest.fixture(scope="module")
 def wrong_starts(
     tmp_path_factory: pytest.TempPathFactory, database_url: str
-) -> dict[str, tuple[int, str]]:
+) -> dict[str, tuple[int | None, str]]:
     """The exit code and all that is printed of each, started side by side."""
     folder = tmp_path_factory.mktemp("wrong")
     places = {"{cluster}": database_url.replace("/todo?", "/missing?"), "{reachable}": database_url}
@@ -220,7 +220,7 @@ def wrong_starts(
 
 @pytest.mark.parametrize("name", WRONG_STARTS)
 def test_the_server_itself_stops_with_that_line(
-    wrong_starts: dict[str, tuple[int, str]], name: str
+    wrong_starts: dict[str, tuple[int | None, str]], name: str
 ) -> None:
     code, printed = wrong_starts[name]
     assert code not in (0, -15)
