@@ -41,6 +41,12 @@ class Revision(NamedTuple):
 
 NOTHING_YET = Revision(0, datetime(1970, 1, 1, tzinfo=UTC))
 
+
+def last(own: Row) -> Revision:
+    """The user's last change, from a listing's own row (statements.py)."""
+    return Revision(own["version"], own["updated_at"]) if own["version"] else NOTHING_YET
+
+
 CHANGE = "seq, at, actor_kind, actor_id, group_id::text, entity, entity_id, op, fields"
 
 LATEST = """
@@ -83,14 +89,20 @@ SELECT change.* FROM scope CROSS JOIN LATERAL (
 ) AS change
 """  # noqa: S608  # of constants only
 
-# A group lies between two numbers, so that the log's key finds it.
+# The numbers of a group are consecutive, so that the log's key finds it: from its first number to
+# the next one of another group.
 
 GROUPED = f"""
 WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
 SELECT change.* FROM scope CROSS JOIN LATERAL (
     SELECT {CHANGE}
     FROM changes
-    WHERE user_id = scope.user_id AND seq BETWEEN $3 AND $4 AND group_id = $2
+    WHERE user_id = scope.user_id AND seq >= $3 AND group_id = $2
+        AND seq < coalesce((
+            SELECT seq FROM changes
+            WHERE user_id = scope.user_id AND seq > $3 AND group_id <> $2 AND $3 > 0
+            ORDER BY seq LIMIT 1
+        ), {2**63 - 1})
     ORDER BY seq
     OFFSET 0
 ) AS change
@@ -118,9 +130,8 @@ async def numbered(db: OwnerDatabase, seq: int) -> list[Change]:
 
 async def grouped(db: OwnerDatabase, group: UUID) -> list[Change]:
     """The changes of `group`, oldest first. A group of before migration 0005 does not say where it begins."""
-    first = storage.first_of_group(group)
-    within = (0, 2**63 - 1) if first is None else (first, first + storage.EDITS_MAX - 1)
-    return [from_row(row) for row in await db.read(GROUPED, group, *within)]
+    first = storage.first_of_group(group) or 0
+    return [from_row(row) for row in await db.read(GROUPED, group, first)]
 
 
 def from_row(row: Row) -> Change:

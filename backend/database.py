@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
@@ -60,24 +60,45 @@ class OwnerDatabase:
         """Whether a pooler stands before the database, so that a statement takes four round trips."""
         return isinstance(self._via, Pool) and self._via.address.pooled
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether this is inside of `locked`."""
+        return isinstance(self._via, Transaction)
+
     async def read(self, sql: str, *arguments: Any) -> list[Row]:
         return await self._via.read(sql, self.owner, *arguments)
 
+    async def read_once(self, sql: str, *arguments: Any) -> list[Row]:
+        """The same for a statement that is made for this call alone."""
+        return await self._via.read(sql, self.owner, *arguments, once=True)
+
     async def store(self, *edits: Edit, all: bool = False, rows: bool = True) -> list[Outcome]:
-        """What became of each of at most EDITS_MAX edits, which are one group and one transaction.
+        """What became of each of `edits`, which are one group and one transaction.
 
         `all`: either every edit is done, or none, and it is tried again. Without `rows` no objects come back.
         """
-        if len(edits) > storage.EDITS_MAX:
-            raise ValueError(
-                f"{len(edits)} edits are more than one call takes ({storage.EDITS_MAX})"
-            )
-        values = (self.owner, *self.actor, storage.new_group(), storage.to_json(edits), all, rows)
+        group = storage.new_group()
+        parts = [
+            edits[start : start + storage.EDITS_MAX]
+            for start in range(0, len(edits), storage.EDITS_MAX)
+        ]
+
+        async def work(db: OwnerDatabase) -> list[Outcome]:
+            stored = [await db._store(storage.CALL_PART, group, part, all, rows) for part in parts]
+            return [outcome for part in stored for outcome in part]
+
+        if len(parts) > 1:
+            return await self.locked(work)
         if isinstance(self._via, Transaction):
-            found = await self._via.write(storage.CALL, *values)
-        else:
-            async with self._via.turn(self.owner):
-                found = await self._via.write(storage.CALL, *values)
+            return await self._store(storage.CALL, group, edits, all, rows)
+        async with self._via.turn(self.owner):
+            return await self._store(storage.CALL, group, edits, all, rows)
+
+    async def _store(
+        self, call: str, group: str, edits: Sequence[Edit], all: bool, rows: bool
+    ) -> list[Outcome]:
+        values = (self.owner, *self.actor, group, storage.to_json(edits), all, rows)
+        found = await self._via.write(call, *values)
         return [
             storage.outcome(edit, row["outcome"], row["item"])
             for edit, row in zip(edits, found, strict=True)

@@ -6,12 +6,14 @@ the catalogue of the isolation tests all follow from here. Plain Python, because
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import rules
+import texts
+import times
 from rules import Rule
 
 
@@ -21,17 +23,24 @@ class Column:
 
     name: str
     type: str  # PostgreSQL's word for it
+    collation: str = ""  # of its texts; else the database's
     default: str | None = None
+    table_default: str = ""  # the table's, where that is another than the writer's
     nullable: bool = False
     rule: Rule | None = None
+    rule_of_v1: Rule | None = None  # under /v1, where it takes more
     when_created: bool = True  # whether a creation takes it; `required` there where it must
     when_changed: bool = (
         True  # whether an update takes it; a column without is fixed once it is there
     )
     required: bool = False
     since: str = ""  # the flag of which this column says since when it is true
+    refers_to: str = ""  # the entity whose id this column holds
+    made_from: str = ""  # the column of which Python makes this one, whenever that one is written
+    made_by: Callable[[Any], Any] | None = None
     shown: bool = True
     logged: bool = True
+    initial: Any = None  # its default, as the log would have it: a creation does not log that
     limits: Mapping[str, int] = field(default_factory=dict)  # of its values, in JSON Schema's words
     about: str | None = None  # for OpenAPI: what a client reads in it
     about_sent: str | None = None  # and what it may send
@@ -85,7 +94,30 @@ DELETED_AT = Column(
     shown=False,
     about="UTC, RFC 3339; it is deleted for good some time after",
 )
-KEPT_BY_WRITER = (ID, OWNER, CREATED_AT, UPDATED_AT, UID, VERSION, DELETED_AT)  # of every entity
+KEPT_BY_WRITER = (
+    ID,
+    OWNER,
+    CREATED_AT,
+    UPDATED_AT,
+    UID,
+    VERSION,
+    DELETED_AT,
+)  # of every entity
+_KEPT = {column.name for column in KEPT_BY_WRITER}
+
+# What is created later stands later, without a look at the others: `a5` for the change numbered 5,
+# `b12` for 12. positions.py makes a key between any two of them.
+POSITION = Column(
+    "position",
+    "varchar(128)",
+    collation="C",
+    default="chr(96 + length(v_seq::text)) || v_seq",
+    table_default="'k00000000000'",  # the end, for a server of before migration 0006, which gives none
+    rule=rules.POSITION,
+    rule_of_v1=rules.POSITION_OF_V1,
+    about="Order among its siblings, compared by code point",
+    about_sent="A key as npm's `fractional-indexing` makes it, or where to: the server makes the key",
+)
 
 
 @dataclass(frozen=True)
@@ -115,13 +147,87 @@ class Entity:
     @cached_property
     def own(self) -> tuple[Column, ...]:
         """The columns that are its own, not every entity's."""
-        return tuple(column for column in self.columns if column not in KEPT_BY_WRITER)
+        return tuple(column for column in self.columns if column.name not in _KEPT)
+
+    @cached_property
+    def changeable(self) -> tuple[Column, ...]:
+        """The columns that an edit may set. Others stay what they are, whatever an edit says."""
+        return (*self.own, DELETED_AT)
 
     @cached_property
     def logged(self) -> tuple[Column, ...]:
         """The columns whose differences are in the change log."""
         return tuple(column for column in self.columns if column.logged)
 
+    @cached_property
+    def logged_as_sent(self) -> tuple[Column, ...]:
+        """Those of them whose first value is what a creation sets, and is not logged if there is none."""
+        return tuple(
+            column
+            for column in self.logged
+            if column.name not in _KEPT
+            and not column.since
+            and (column.default is None or column.initial is not None)
+        )
+
+    @cached_property
+    def references(self) -> tuple[Column, ...]:
+        """The columns that hold the id of another object."""
+        return tuple(column for column in self.columns if column.refers_to)
+
+    @cached_property
+    def made(self) -> tuple[Column, ...]:
+        """The columns that Python makes of others."""
+        return tuple(column for column in self.columns if column.made_from)
+
+
+def _made(name: str, type: str, source: str, by: Callable[[Any], Any]) -> Column:
+    """A column by which PostgreSQL finds or orders rows, made of the column `source` where that is not null."""
+    return Column(
+        name,
+        type,
+        collation="C" if type == "text" else "",
+        nullable=True,
+        made_from=source,
+        made_by=by,
+        shown=False,
+        logged=False,
+    )
+
+
+def _folded(labels: list[str]) -> list[str]:
+    return [texts.fold(label) for label in labels]
+
+
+LIST = Entity(
+    "list",
+    "lists",
+    (
+        ID,
+        replace(
+            UID,
+            about_sent="A UUID of your choice. If one of your lists already has it, nothing is created",
+        ),
+        VERSION,
+        Column("name", "varchar(100)", rule=rules.NAME, required=True),
+        Column("color", "varchar(7)", nullable=True, rule=rules.COLOR),
+        POSITION,
+        CREATED_AT,
+        UPDATED_AT,
+        DELETED_AT,
+        replace(OWNER, shown=False),
+    ),
+    example={
+        "id": 3,
+        "uid": "7d3c1f0a-5b7e-4c52-8f11-0d9a6b1e2c34",
+        "version": 9,
+        "name": "Work",
+        "color": "#2f6fed",
+        "position": "a9",
+        "created_at": "2026-01-12T10:00:00.123456Z",
+        "updated_at": "2026-01-12T10:00:00.123456Z",
+    },
+)
 
 TASK = Entity(
     "task",
@@ -143,7 +249,36 @@ TASK = Entity(
             since="completed",
             about="UTC, RFC 3339; null if it is not completed",
         ),
+        Column(
+            "list_id",
+            "bigint",
+            nullable=True,
+            rule=rules.LIST_ID,
+            rule_of_v1=rules.LIST_ID_OF_V1,
+            refers_to="list",
+            about="null: the Inbox",
+        ),
+        Column(
+            "parent_id",
+            "bigint",
+            nullable=True,
+            rule=rules.PARENT_ID,
+            rule_of_v1=rules.PARENT_ID_OF_V1,
+            refers_to="task",
+            about="The task that it is a part of; at most 5 levels",
+        ),
+        POSITION,
+        Column("priority", "varchar(6)", default="'none'", initial="none", rule=rules.PRIORITY),
+        Column("labels", "text[]", default="'{}'", initial=[], rule=rules.LABELS),
+        Column("start", "text", nullable=True, rule=rules.START, about=rules.KINDS_OF_TIME),
+        Column("due", "text", nullable=True, rule=rules.DUE, about=rules.KINDS_OF_TIME),
         DELETED_AT,
+        _made("title_key", "text", "title", texts.sort_key),
+        _made("title_words", "text", "title", texts.searchable),
+        _made("description_words", "text", "description", texts.searchable),
+        _made("label_keys", "text[]", "labels", _folded),
+        _made("start_key", "timestamp", "start", times.key),
+        _made("due_key", "timestamp", "due", times.key),
     ),
     example={
         "id": 7,
@@ -156,9 +291,25 @@ TASK = Entity(
         "uid": "3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e",
         "version": 12,
         "completed_at": None,
+        "list_id": 3,
+        "parent_id": None,
+        "position": "b12",
+        "priority": "high",
+        "labels": ["shop"],
+        "start": None,
+        "due": "2026-01-13",
     },
     toggles="completed",
 )
 
-ENTITIES = (TASK,)
+ENTITIES = (LIST, TASK)
 BY_NAME = {entity.name: entity for entity in ENTITIES}
+REFERRERS = {  # of each entity: who refers to it, and by which column
+    entity.name: tuple(
+        (other, column)
+        for other in ENTITIES
+        for column in other.references
+        if column.refers_to == entity.name
+    )
+    for entity in ENTITIES
+}

@@ -12,6 +12,10 @@ class Problem(NamedTuple):
 
     field: str
     message: str
+    column: int | None = None  # where in a query, counted in code points from 1
+
+    def members(self) -> dict[str, Any]:
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class ApiError(Exception):
@@ -59,7 +63,7 @@ class Invalid(ApiError):
         self.problems = problems
 
     def members(self) -> dict[str, Any]:
-        return {"errors": [problem._asdict() for problem in self.problems]}
+        return {"errors": [problem.members() for problem in self.problems]}
 
 
 ADVICE = {  # what to check, by the reason of a 401. It is the same for every token, so it repeats nothing of one.
@@ -145,25 +149,44 @@ class CursorExpired(ApiError):
 
 class UidInTrash(ApiError):
     status, code = 409, "UID_IN_TRASH"
-    sentence = "The task with this uid is in the trash; restore that task, or choose another uid"
+
+    def __init__(self, entity: str) -> None:
+        super().__init__(
+            f"The {entity} with this uid is in the trash; restore that {entity}, or choose another uid"
+        )
+
+
+class LimitReached(ApiError):
+    status, code = 409, "LIMIT_REACHED"
+
+
+class PositionExhausted(ApiError):
+    """No key of the allowed length is left there. A key at the top is short again."""
+
+    status, code = 409, "POSITION_EXHAUSTED"
+    sentence = (
+        'There is no room left for a key between these two; move it to "first", '
+        "then the others to where they belong"
+    )
 
 
 class UndoConflict(ApiError):
-    """Undoing would overwrite newer values of these fields. Without fields, the task was deleted for good."""
+    """Undoing would overwrite newer values of these fields. Without fields, the object was deleted for good, unless
+    `sentence` says otherwise."""
 
     status, code = 409, "UNDO_CONFLICT"
 
-    def __init__(self, fields: Sequence[str]) -> None:
+    def __init__(self, fields: Sequence[str], sentence: str = "") -> None:
         self.problems = [
             Problem(name, f"{name.capitalize().replace('_', ' ')} has changed since")
             for name in fields
         ]
-        gone = "The task was deleted for good, so this cannot be undone"
+        gone = sentence or "What was changed was deleted for good, so this cannot be undone"
         newer = f"{', '.join(problem.message for problem in self.problems)}; undoing this would overwrite it"
         super().__init__(newer if fields else gone)
 
     def members(self) -> dict[str, Any]:
-        return {"errors": [problem._asdict() for problem in self.problems]} if self.problems else {}
+        return {"errors": [problem.members() for problem in self.problems]} if self.problems else {}
 
 
 class PreconditionFailed(ApiError):
@@ -171,10 +194,10 @@ class PreconditionFailed(ApiError):
 
     status, code = 412, "PRECONDITION_FAILED"
 
-    def __init__(self, current: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, current: Mapping[str, Any] | None = None, entity: str = "task") -> None:
         sentence = "Your tasks have changed since. Read them again and try again"
         if current:
-            sentence = f"The task has changed since (version {current['version']} now). Review it and try again"
+            sentence = f"The {entity} has changed since (version {current['version']} now). Review it and try again"
         super().__init__(sentence)
         self.current = current
 

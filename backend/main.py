@@ -16,7 +16,7 @@ import logs
 import retention
 from database import Database
 from errors import SettingError
-from routes import changes, pages, system, tasks, trash
+from routes import changes, lists, pages, system, tasks, tasks_v1, trash
 from tokens import verification
 from web import documentation, foreign
 from web.access_log import access_log
@@ -26,7 +26,15 @@ from web.front import Front
 from web.limits import RateLimiter
 
 VERSION = "0.1.0"
-ROUTERS = (tasks.router, trash.router, changes.router, system.router, pages.router)
+ROUTERS = (
+    tasks.router,
+    tasks_v1.router,
+    lists.router,
+    trash.router,
+    changes.router,
+    system.router,
+    pages.router,
+)
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 

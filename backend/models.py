@@ -18,6 +18,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     PrimaryKeyConstraint,
@@ -33,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 import entities
-from entities import TASK, Entity
+from entities import LIST, TASK, Entity
 
 
 def _column(type: Any, name: str | None = None, **more: Any) -> Any:
@@ -44,6 +45,8 @@ TYPES: dict[str, tuple[Any, Callable[..., Any]]] = {  # of entities.py: in Pytho
     "bigint": (int, BigInteger),
     "boolean": (bool, Boolean),
     "text": (str, Text),
+    "text[]": (list[str], partial(ARRAY, Text)),
+    "timestamp": (datetime, DateTime),
     "timestamptz": (datetime, partial(DateTime, timezone=True)),
     "uuid": (UUID, Uuid),
     "varchar": (str, String),
@@ -70,20 +73,39 @@ def _field(column: entities.Column) -> tuple[Any, Any]:
     name, _, length = column.type.rstrip(")").partition("(")
     python, sql = TYPES[name]
     type = sql(int(length)) if length else sql()
-    default = text(column.default) if column.default else None
-    own = Column(column.name, type, nullable=column.nullable, server_default=default)
+    if column.collation:
+        type.collation = column.collation
+    default = column.table_default or column.default
+    server_default = text(default) if default else None
+    own = Column(column.name, type, nullable=column.nullable, server_default=server_default)
     if column.nullable:
         return python | None, Field(default=None, sa_column=own)
     return python, Field(default=False if column.default == "false" else None, sa_column=own)
 
 
+List = _table(
+    LIST,
+    PrimaryKeyConstraint("user_id", "id"),
+    UniqueConstraint("user_id", "uid", name="lists_uid"),
+    Index(
+        "lists_trash",
+        *("user_id", "deleted_at", "id"),
+        postgresql_where=text("deleted_at IS NOT NULL"),
+    ),
+    Index("lists_expiry", "deleted_at", "id", postgresql_where=text("deleted_at IS NOT NULL")),
+)
+
 Task = _table(
     TASK,
     # Keys and indexes lead with the owner, so that one user's rows lie together and never mix with
     # another's.
-    CheckConstraint("char_length(user_id) BETWEEN 1 AND 255", name="tasks_user_id_length"),
-    CheckConstraint("title <> ''", name="tasks_title_not_empty"),
     CheckConstraint("completed = (completed_at IS NOT NULL)", name="tasks_completed_at"),
+    ForeignKeyConstraint(["user_id", "list_id"], ["lists.user_id", "lists.id"], name="tasks_list"),
+    ForeignKeyConstraint(
+        ["user_id", "parent_id"], ["tasks.user_id", "tasks.id"], name="tasks_parent"
+    ),
+    Index("tasks_list", "user_id", "list_id", postgresql_where=text("list_id IS NOT NULL")),
+    Index("tasks_parent", "user_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "uid", name="tasks_uid"),
     Index(

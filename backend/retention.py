@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import trash
 from database import Actor, Database, OwnerDatabase
+from entities import ENTITIES, LIST, TASK, Entity
 from errors import NotFound, Unavailable
 from postgres.migrate import RETENTION_ROLE
 from postgres.pool import Pool
@@ -59,13 +60,18 @@ DELETE FROM idempotency_keys WHERE (user_id, key) IN (
 """
 
 
-EXPIRED_TRASH = """
-SELECT deleted_at, id, user_id FROM tasks
+# What another object in the trash still refers to waits: that one has expired with it or before it.
+
+EXPIRED_TRASH = {
+    entity.name: f"""
+SELECT deleted_at, id, user_id FROM {entity.table}
 WHERE deleted_at IS NOT NULL AND deleted_at < $2 AND updated_at < $2 AND (deleted_at, id) > ($3, $4)
 ORDER BY deleted_at, id LIMIT $1
-"""
+"""  # noqa: S608  # of constants only
+    for entity in ENTITIES
+}
 
-READ = ("changes", "idempotency_keys", "tasks")
+READ = ("changes", "idempotency_keys", *(entity.table for entity in ENTITIES))
 FIRST = (datetime.min.replace(tzinfo=UTC), 0)
 PURGER = Actor("system", "retention")
 
@@ -119,25 +125,39 @@ async def _remove(session: Session, sql: str, age: timedelta, kept: Periods) -> 
 
 
 async def _empty_trash(session: Session, pool: Pool, kept: Periods) -> int:
-    """Each task is deleted by the ordinary operation, as its owner's: a change like others, and no text is left."""
+    """Tasks before lists, and what is below a task before that one: what others refer to waits for them."""
+    removed = 0
+    for entity in (TASK, LIST):
+        while purged := await _purge_expired(entity, session, pool, kept):
+            removed += purged
+    return removed
+
+
+async def _purge_expired(entity: Entity, session: Session, pool: Pool, kept: Periods) -> int:
+    """Each is deleted by the ordinary operation, as its owner's: a change like others, and no text is left."""
     removed, last = 0, FIRST
     while True:
         async with _alone(session, kept, timedelta(days=kept.trash_days)) as expired_before:
             if expired_before is None:
                 return removed
-            found = await session.fetch(EXPIRED_TRASH, TRASH_BATCH, expired_before, *last)
+            sql = EXPIRED_TRASH[entity.name]
+            found = await session.fetch(sql, TRASH_BATCH, expired_before, *last)
         if not found:
             return removed
         for row in found:
-            try:
-                owner = OwnerDatabase(pool, row["user_id"], PURGER)
-                await trash.purge(owner, row["id"], untouched_since=expired_before)
-                removed += 1
-            except NotFound:  # restored since, or purged by its owner
-                pass
-            except Unavailable as error:  # busy; the others are not to wait for it
-                log.warning("retention: task %d is still in the trash (%s)", row["id"], error)
+            owner = OwnerDatabase(pool, row["user_id"], PURGER)
+            removed += await _purge(owner, entity, row["id"], expired_before)
         last = (found[-1]["deleted_at"], found[-1]["id"])
+
+
+async def _purge(owner: OwnerDatabase, entity: Entity, id: int, expired_before: datetime) -> bool:
+    try:
+        return await trash.purge(owner, entity, id, untouched_since=expired_before)
+    except NotFound:  # restored since, or purged by its owner
+        return False
+    except Unavailable as error:  # busy; the others are not to wait for it
+        log.warning("retention: %s %d is still in the trash (%s)", entity.name, id, error)
+        return False
 
 
 @asynccontextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
@@ -19,7 +20,12 @@ from pydantic import (
 )
 
 import rules
-from entities import BY_NAME, TASK, Column, Entity
+import times
+from entities import BY_NAME, LIST, TASK, Column, Entity
+from query import parser, sorting
+from query.errors import QueryError
+from query.parser import with_default_status
+from query.tree import Node, Status
 from rules import Rule, wrong
 
 PAGE_MAX = 500
@@ -27,6 +33,7 @@ PAGE_MAX = 500
 _FIRST_PAGE = {"offset": 0, "skip": 0, "page": 1}
 _BY_NUMBER = object()  # stands for the place of a page that is asked for by its number
 _CURSOR = "[A-Za-z0-9_-]{43}"  # 32 bytes; web/cursors.py opens it
+_SEALED = "[A-Za-z0-9_-]{24,8000}"
 _LARGEST_SEQ = 2**63 - 1
 _FILTER_OF_COMPLETED = {"true": "completed", "false": "pending"}
 
@@ -110,6 +117,7 @@ class Body(BaseModel):
 Shape = TypeVar("Shape", bound=BaseModel)
 TYPES: dict[str, tuple[Any, dict[str, Any]]] = {  # of entities.py: in Python, in JSON Schema
     "bigint": (int, {"type": "integer"}),
+    "text[]": (list[str], {"type": "array", "items": {"type": "string"}}),
     "boolean": (bool, {"type": "boolean"}),
     "text": (str, {"type": "string"}),
     "timestamptz": (datetime, {"type": "string", "format": "date-time"}),
@@ -129,10 +137,12 @@ def with_fields(fields: dict[str, Any]) -> Callable[[type[Shape]], type[Shape]]:
     return add
 
 
-def sent(entity: Entity, creating: bool) -> dict[str, Any]:
-    """What a caller may send of `entity`, to make one or to change one."""
+def sent(entity: Entity, creating: bool, v1: bool = False) -> dict[str, Any]:
+    """What a caller may send of `entity`, to make one or to change one; `v1`: at a door under /v1, where uids do."""
     return {
-        column.name: _sent(column, column.rule, column.required and creating)
+        column.name: _sent(
+            column, (v1 and column.rule_of_v1) or column.rule, column.required and creating
+        )
         for column in entity.columns
         if column.rule and (column.when_created if creating else column.when_changed)
     }
@@ -166,6 +176,14 @@ def _shown(column: Column) -> Any:
     return Annotated[python, WithJsonSchema(described)], Field(description=column.about)
 
 
+NEW_TASK: dict[str, Any] = {
+    "title": "Call the dentist",
+    "due": "2026-12-01T09:00[Europe/Berlin]",
+    "priority": "high",
+    "labels": ["phone"],
+}
+
+
 @with_fields(sent(TASK, creating=True))
 class TaskCreate(Body):
     model_config = ConfigDict(
@@ -182,6 +200,36 @@ class TaskUpdate(Body):
     )
 
 
+@with_fields(sent(TASK, creating=True, v1=True))
+class TaskCreateV1(Body):
+    """`list_id`, `parent_id` and the neighbour in `position` may be ids or uids."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [NEW_TASK]})
+
+
+@with_fields(sent(TASK, creating=False, v1=True))
+class TaskUpdateV1(Body):
+    """Only the fields that are present change. null clears a description, a time, a list or a parent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"due": "2026-12-24T18:00", "position": "first"}]}
+    )
+
+
+@with_fields(sent(LIST, creating=True, v1=True))
+class ListCreate(Body):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "Work", "color": "#2f6fed"}]}
+    )
+
+
+@with_fields(sent(LIST, creating=False, v1=True))
+class ListUpdate(Body):
+    """Only the fields that are present change."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Office"}]})
+
+
 class TaskComplete(Body):
     """With `completed`, the task is set to it, so a retry is safe. `{}` toggles. Other fields alone are refused."""
 
@@ -193,6 +241,11 @@ class TaskComplete(Body):
     )
 
     completed: Completed = Field(default_factory=bool)
+
+    @property
+    def wanted(self) -> bool | None:
+        """None: the other one."""
+        return self.completed if self.model_fields_set else None
 
     @model_validator(mode="before")
     @classmethod
@@ -266,19 +319,122 @@ class TaskListResponse(BaseModel):
     )
 
 
+class Query(NamedTuple):
+    """As it was sent, and as it was read."""
+
+    text: str
+    tree: Node
+
+
+def _query(value: Any) -> Query:
+    text = _once("Query", value)
+    try:
+        return Query(text, with_default_status(parser.parse(text)))
+    except QueryError as error:
+        raise wrong(error.sentence, column=error.column) from None
+
+
+def _timezone(value: Any) -> ZoneInfo:
+    name = _once("Timezone", value)
+    try:
+        return times.zone(name)
+    except ValueError:
+        raise wrong("Timezone must be a name of the IANA database, such as Europe/Berlin") from None
+
+
+def _once(name: str, value: Any) -> str:
+    """A list stands for a parameter that was given twice."""
+    if not isinstance(value, str):
+        raise wrong(f"{name} must be given once")
+    return value
+
+
+def _place_sealed(value: Any) -> str:
+    if value is _BY_NUMBER:
+        raise wrong("Pages are read with cursor, not offset")
+    if not isinstance(value, str) or not re.fullmatch(_SEALED, value):
+        raise wrong("Cursor is not valid")
+    return value
+
+
+ALL_TASKS = Query("", Status("all"))
+
+
+class TasksQuery(Paged):
+    query: Annotated[Any, BeforeValidator(_query), WithJsonSchema({"type": "string"})] = Field(
+        default_factory=lambda: ALL_TASKS,
+        description="Which tasks, in the query language: `today | overdue`, `#Work & priority: high`. "
+        "Without it: all that are not in the trash",
+        examples=["(today | overdue) & !@waiting"],
+    )
+    sort: Annotated[
+        Any,
+        BeforeValidator(lambda value: sorting.read(_once("Sort", value))),
+        WithJsonSchema({"type": "string", "pattern": sorting.PATTERN}),
+    ] = Field(
+        default_factory=lambda: sorting.DEFAULT,
+        description=f"Up to three of {', '.join(sorting.NAMES)}, each with `-` for descending. "
+        "Without it: `-created_at`",
+        examples=["due,-priority"],
+    )
+    timezone: Annotated[Any, BeforeValidator(_timezone), WithJsonSchema({"type": "string"})] = (
+        Field(
+            default_factory=lambda: times.zone("UTC"),
+            description="In which days begin and end: a name of the IANA database. Without it: `UTC`",
+            examples=["Europe/Berlin"],
+        )
+    )
+    limit: PageLimit = 50
+    cursor: Annotated[
+        str | None,
+        BeforeValidator(_place_sealed),
+        WithJsonSchema({"type": "string", "pattern": f"^{_SEALED}$"}),
+    ] = Field(default=None, description="`next_cursor` of the page before")
+
+
+class TaskPageResponse(BaseModel):
+    data: list[Task]
+    message: str = Field(examples=["Tasks retrieved"])
+    next_cursor: str | None = Field(description="null on the last page")
+
+
 class PageQuery(Paged):
     limit: PageLimit = 100
     cursor: Cursor = Field(default=None, description="`next_cursor` of the page before")
 
 
+@with_fields(shown(LIST))
+class List(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [LIST.example]})
+
+
+class ListResponse(BaseModel):
+    data: List
+    message: str = Field(examples=["List retrieved"])
+
+
+class ListsResponse(BaseModel):
+    data: list[List]
+    message: str = Field(examples=["Lists retrieved"])
+
+
+DeletedAt = Annotated[
+    datetime, Field(description="UTC, RFC 3339. Some days later it is deleted for good")
+]
+
+
 class TrashedTask(Task):
-    deleted_at: datetime = Field(
-        description="UTC, RFC 3339. Some days later it is deleted for good"
-    )
+    deleted_at: DeletedAt
+    entity: Literal["task"]
+
+
+class TrashedList(List):
+    deleted_at: DeletedAt
+    entity: Literal["list"]
 
 
 class TrashResponse(BaseModel):
-    data: list[TrashedTask]
+    data: list[TrashedTask | TrashedList]
     message: str = Field(examples=["Trash retrieved"])
     next_cursor: str | None = Field(description="null on the last page")
 
@@ -350,6 +506,11 @@ class UndoResponse(BaseModel):
     message: str = Field(examples=["Change undone"])
 
 
+class ListDeleted(BaseModel):
+    data: None
+    message: str = Field(examples=["List deleted"])
+
+
 class TaskDeleted(BaseModel):
     data: None
     message: str = Field(examples=["Task deleted"])
@@ -358,6 +519,7 @@ class TaskDeleted(BaseModel):
 class FieldProblem(BaseModel):
     field: str
     message: str
+    column: int = Field(default_factory=int, ge=1, description="Where in `query`, counted from 1")
 
 
 class ErrorResponse(BaseModel):
@@ -383,7 +545,9 @@ class ErrorResponse(BaseModel):
     )
     reason: str = Field(default_factory=str, description="401: why the token is invalid")
     hint: str = Field(default_factory=str, description="401: what a developer should check")
-    data: Task | None = Field(default_factory=lambda: None, description="412: the current task")
+    data: Task | List | None = Field(
+        default_factory=lambda: None, description="412: the current task or list"
+    )
 
 
 class ProblemDetails(BaseModel):
@@ -399,7 +563,9 @@ class ProblemDetails(BaseModel):
     )
     reason: str = Field(default_factory=str, description="401: why the token is invalid")
     hint: str = Field(default_factory=str, description="401: what a developer should check")
-    data: Task | None = Field(default_factory=lambda: None, description="412: the current task")
+    data: Task | List | None = Field(
+        default_factory=lambda: None, description="412: the current task or list"
+    )
 
 
 class Health(BaseModel):

@@ -1,50 +1,111 @@
-"""The trash: deleted tasks, until they are restored (`tasks.restore`) or, here, deleted for good."""
+"""The trash: deleted tasks and lists, until they are restored or, here, deleted for good."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
+from heapq import merge
 
+import changes
+import statements
 import storage
+from changes import Revision
 from database import OwnerDatabase
-from entities import DELETED_AT, TASK
+from entities import DELETED_AT, ENTITIES, REFERRERS, TASK, Column, Entity
 from errors import NotFound, PreconditionFailed
+from postgres.pool import Row
+from statements import SCOPE
 from storage import Versions
-from tasks import Listing, Position, last_change
+from tasks import Position, Task, shown
 
-LIST = f"""
-WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
-SELECT {storage.placeholders(TASK, DELETED_AT, version="last.seq", updated_at="last.at")}
-FROM scope LEFT JOIN LATERAL (
-    SELECT seq, at
-    FROM change_counters
-    WHERE user_id = scope.user_id
-    OFFSET 0
-) AS last ON true
-UNION ALL
-SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT {storage.columns(TASK, DELETED_AT)}
-    FROM tasks
-    WHERE user_id = scope.user_id AND deleted_at IS NOT NULL AND (deleted_at, id) < ($3, $4)
-    ORDER BY deleted_at DESC, id DESC
-    LIMIT $2
-) AS task
-"""  # noqa: S608  # of constants only
+LIST = {
+    entity.name: statements.listing(
+        entity,
+        "deleted_at IS NOT NULL AND (deleted_at, id) < ($3, $4)",
+        "deleted_at DESC, id DESC",
+        DELETED_AT,
+    )
+    for entity in ENTITIES
+}
 
 LATEST = Position(datetime.max.replace(tzinfo=UTC), 0)
 
 
-async def list_latest_first(db: OwnerDatabase, limit: int, after: Position = LATEST) -> Listing:
-    """At most `limit` tasks that come after `after`, by the time of their deletion."""
-    own, *found = await db.read(LIST, limit, *after)
-    return Listing(last_change(own), found)
+def _referring(entity: Entity, column: Column) -> str:
+    return f"""
+WITH {SCOPE}
+SELECT object.id FROM scope CROSS JOIN LATERAL (
+    SELECT id FROM {entity.table} WHERE user_id = scope.user_id AND {column.name} = $2 OFFSET 0
+) AS object
+ORDER BY id
+"""  # noqa: S608  # of constants only
+
+
+REFERRING = {
+    entity.name: tuple(
+        (other, column, _referring(other, column)) for other, column in REFERRERS[entity.name]
+    )
+    for entity in ENTITIES
+}
+
+
+async def list_latest_first(
+    db: OwnerDatabase, limit: int, after: Position = LATEST
+) -> tuple[Revision, list[Task]]:
+    """The user's last change, and at most `limit` objects that come after `after`, by the time of their deletion.
+
+    Each says in `entity` what it is.
+    """
+    revision: Revision | None = None
+    found: list[list[Task]] = []
+    for entity in ENTITIES:
+        own, *rows = await db.read(LIST[entity.name], limit, *after)
+        revision = revision or changes.last(own)  # the earlier: what comes later is asked for again
+        found.append([_marked(entity, row) for row in rows])
+    latest_first = merge(*found, key=lambda one: (one["deleted_at"], one["id"]), reverse=True)
+    return revision or changes.NOTHING_YET, list(latest_first)[:limit]
+
+
+def _marked(entity: Entity, row: Row) -> Task:
+    return {**(shown(row) if entity is TASK else row), "entity": entity.name}
 
 
 async def purge(
-    db: OwnerDatabase, id: int, if_match: Versions = None, untouched_since: datetime | None = None
-) -> None:
-    """Delete for good what is in the trash, and was not changed after that. No text of it is kept anywhere."""
-    [purged] = await db.store(storage.purge(TASK, id, if_match, untouched_since))
+    db: OwnerDatabase,
+    entity: Entity,
+    id: int,
+    if_match: Versions = None,
+    untouched_since: datetime | None = None,
+) -> bool:
+    """Delete for good what is in the trash. No text of it is kept anywhere, and what refers to it refers to nothing.
+
+    With `untouched_since` only if it was not changed after that, and nothing refers to it; whether that was so.
+    """
+    edit = storage.purge(entity, id, if_match, untouched_since)
+    [purged] = await db.store(edit)
+    if purged.status == "in_use" and untouched_since:
+        return False
+    if purged.status == "in_use":
+        await db.locked(partial(_let_go_and_purge, edit=edit))
+    else:
+        _require_done(edit, purged)
+    return True
+
+
+async def _let_go_and_purge(db: OwnerDatabase, edit: storage.Edit) -> None:
+    assert edit.id is not None
+    letting_go = [
+        storage.update(other, row["id"], {column.name: None}, in_trash=None)
+        for other, column, sql in REFERRING[edit.entity.name]
+        for row in await db.read(sql, edit.id)
+    ]
+    *_, purged = await db.store(*letting_go, edit)
+    _require_done(edit, purged)  # else nothing is let go either
+
+
+def _require_done(edit: storage.Edit, purged: storage.Outcome) -> None:
+    entity = edit.entity.name
     if purged.status == "absent":
-        raise NotFound("Task not found")
+        raise NotFound(f"{entity.capitalize()} not found")
     if purged.status == "stale":
-        raise PreconditionFailed(purged.object)
+        raise PreconditionFailed(purged.object, entity)

@@ -11,28 +11,26 @@ from typing import Any
 from uuid import UUID
 
 import changes
+import lists
+import statements
 import storage
+import trees
 from changes import Change
 from database import OwnerDatabase
-from entities import BY_NAME, DELETED_AT, ENTITIES, Entity
+from entities import BY_NAME, DELETED_AT, ENTITIES, LIST, TASK, Entity
 from errors import NotFound, PreconditionFailed, UndoConflict
 from postgres.pool import Row
-from storage import Edit, GuardLost, Versions
-
-# Ids come as a text, `{1,2}`: for an array asyncpg would ask the catalogue first.
+from storage import Edit, GuardLost, Outcome, Versions
 
 CURRENT = {
-    entity.name: f"""
-WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
-SELECT object.* FROM scope CROSS JOIN LATERAL (
-    SELECT {storage.columns(entity, DELETED_AT)}
-    FROM {entity.table}
-    WHERE user_id = scope.user_id AND id = ANY ($2::text::bigint[])
-    OFFSET 0
-) AS object
-"""  # noqa: S608  # of constants only
+    entity.name: statements.objects(entity, "id IN (SELECT unnest($2::text::bigint[]))", DELETED_AT)
     for entity in ENTITIES
 }
+
+NEEDED = (
+    "This cannot be undone: a list or task that it needs is in the trash, or tasks have been moved since. "
+    "Restore or move them first"
+)
 
 
 @dataclass
@@ -64,14 +62,34 @@ class Undone:
     def add(self, change: Change) -> None:
         """Fields of a newer release, which may work beside this one, are left to it."""
         self.created = self.created or change["op"] == "create"
+        fields = change["fields"]
+        if change["op"] == "create":
+            fields = {**self.initial, **fields}
         known = {column.name for column in self.entity.logged}
-        for name, (old, new) in change["fields"].items():
+        for name, (old, new) in fields.items():
             if name not in known:
                 continue
             if name in self.fields:
                 self.fields[name].follow(old, new)
             else:
                 self.fields[name] = Net(old, new)
+
+    @property
+    def initial(self) -> dict[str, tuple[Any, Any]]:
+        """What a creation does not say, because it is always so."""
+        return {
+            column.name: (None, column.initial)
+            for column in self.entity.logged
+            if column.initial is not None
+        }
+
+    @property
+    def moves(self) -> bool:
+        """Whether undoing it changes what stands where, so that others count too."""
+        places = {DELETED_AT.name, *(column.name for column in self.entity.references)}
+        return self.created or any(
+            net.differs for name, net in self.fields.items() if name in places
+        )
 
     def conflicts(self, now: Mapping[str, Any] | None) -> list[str]:
         """The fields that hold something newer. Of a creation every field counts: undoing it takes all away."""
@@ -137,15 +155,30 @@ async def _undo(db: OwnerDatabase, chosen: list[Change], if_match: Versions) -> 
         if now is None or conflicts:
             raise UndoConflict(conflicts)
         edits.append(one.edit(now["version"]))
-    outcomes = await db.store(*edits, all=len(edits) > 1)
+    moves = any(one.moves for one in undone)
+    if moves and not db.is_locked:
+        raise GuardLost
+    outcomes = await db.store(*edits)
     if any(outcome.status in ("stale", "absent") for outcome in outcomes):
         raise GuardLost  # not under the lock
+    if moves:
+        await _require_sound(db, undone, outcomes)
     made = [
         outcome.object["version"]
         for outcome in outcomes
         if outcome.status == "done" and outcome.object
     ]
     return await changes.since(db, made[0] - 1, len(made)) if made else []
+
+
+async def _require_sound(db: OwnerDatabase, undone: list[Undone], outcomes: list[Outcome]) -> None:
+    """UndoConflict, which takes back what was just stored, if lists and tasks do not stand as they must."""
+    broken = any(outcome.status in ("dangling", "in_use") for outcome in outcomes)
+    task_ids = [one.id for one in undone if one.entity is TASK]
+    if broken or (task_ids and not await trees.are_sound(db, task_ids)):
+        raise UndoConflict([], NEEDED)
+    if any(one.entity is LIST for one in undone):
+        await lists.require_room(db, 0)
 
 
 async def _current(db: OwnerDatabase, undone: list[Undone]) -> dict[tuple[str, int], Row]:

@@ -67,10 +67,15 @@ class Transaction:
         self._session = session
         self._prepares = prepares
 
-    async def read(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
-        """The rows of a statement. Prepared once a session; behind a pooler the next may meet another server."""
+    async def read(
+        self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS, once: bool = False
+    ) -> list[Row]:
+        """The rows of a statement. Prepared once a session; behind a pooler the next may meet another server.
+
+        `once`: there is no end to such texts, so the session keeps only the last of them, in asyncpg's own cache.
+        """
         session = self._session
-        if not self._prepares:
+        if once or not self._prepares:
             return await session.fetch(sql, *arguments, timeout=seconds)  # type: ignore[no-any-return]
         statement = session.statements.get(sql)
         if statement is None:
@@ -122,10 +127,15 @@ class Pool:
         self._closed = False
         self.used_at = time.monotonic()
 
-    async def read(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
-        """The rows of a statement that changes nothing; sent once more if its connection turns out to be cut."""
+    async def read(
+        self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS, once: bool = False
+    ) -> list[Row]:
+        """The rows of a statement that changes nothing; sent once more if its connection turns out to be cut.
+
+        `once`: see Transaction.read.
+        """
         return await self._attempt(
-            lambda session: self._one(session, sql, arguments, seconds), again_if_cut=True
+            lambda session: self._one(session, sql, arguments, seconds, once), again_if_cut=True
         )
 
     async def write(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
@@ -189,13 +199,19 @@ class Pool:
         return unavailable(error)
 
     async def _one(
-        self, session: Session, sql: str, arguments: tuple[Any, ...], seconds: float
+        self,
+        session: Session,
+        sql: str,
+        arguments: tuple[Any, ...],
+        seconds: float,
+        once: bool = False,
     ) -> list[Row]:
         if session.address.pooled:
             return await self._together(
                 session, lambda begun: begun.read(sql, *arguments, seconds=seconds)
             )
-        return await Transaction(session, prepares=True).read(sql, *arguments, seconds=seconds)
+        alone = Transaction(session, prepares=not once)
+        return await alone.read(sql, *arguments, seconds=seconds)
 
     async def _together(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -169,3 +170,15 @@ class Or:
 
 
 Node = Term | Not | And | Or
+
+
+def terms(node: Node) -> Iterator[Term]:
+    """All that hang in the tree, from left to right."""
+    match node:
+        case Not(part):
+            yield from terms(part)
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from terms(part)
+        case _:
+            yield node

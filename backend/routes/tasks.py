@@ -18,7 +18,7 @@ from schemas import (
     TaskResponse,
     TaskUpdate,
 )
-from web.answers import Answer, Streamed, answer, streamed, task_answer, unchanged, with_location
+from web.answers import Answer, Streamed, answer, created_answer, streamed, task_answer, unchanged
 from web.documentation import BEARER, GUARDED, LOCATED, NOT_MODIFIED, errors, owner
 from web.doors import Db, Door, IfMatch, IfNoneMatch, PageCursors, TaskId
 from web.fields import entity_tag, is_known, task_tag
@@ -82,12 +82,8 @@ async def list_tasks(
 async def create_task(db: Db, body: TaskCreate, if_match: IfMatch = None) -> Answer:
     """If one of your tasks already has this `uid`, you get that task (200), and nothing is created."""
     task, is_new = await tasks.create(db, body.fields(), body.chosen_uid(), if_match)
-    reply = (
-        task_answer(task, "Task created", 201)
-        if is_new
-        else task_answer(task, "Task already exists")
-    )
-    return with_location(f"/api/{quote(db.owner, safe='')}/tasks/{task['id']}", reply)
+    location = f"/api/{quote(db.owner, safe='')}/tasks/{task['id']}"
+    return created_answer(task, task_tag(task), is_new, "Task", location)
 
 
 @router.get(
@@ -149,8 +145,11 @@ async def complete_task(
     db: Db, task_id: TaskId, body: TaskComplete | None = None, if_match: IfMatch = None
 ) -> Answer:
     """Toggles without a body, or with `{}` or `null`. With `{"completed": true}` it sets, so a retry is safe."""
-    wanted = body.completed if body and body.model_fields_set else None
-    task = await tasks.complete(db, task_id, wanted, if_match)
-    return task_answer(
-        task, "Task marked as completed" if task["completed"] else "Task marked as incomplete"
+    return completed_answer(
+        await tasks.complete(db, task_id, body.wanted if body else None, if_match)
     )
+
+
+def completed_answer(task: tasks.Task) -> Answer:
+    done = "completed" if task["completed"] else "incomplete"
+    return task_answer(task, f"Task marked as {done}")

@@ -14,14 +14,15 @@ from uuid import UUID
 
 import orjson
 
-from entities import Column, Entity
+from entities import DELETED_AT, Entity
 from storage.answers import FIND_ANSWER, FIND_CALL, KEEP_ANSWER, KEEP_CALL
 from storage.function import Function
-from storage.writer import BEGIN, CALL, STORE, TEXT
+from storage.writer import BEGIN, CALL, CALL_PART, STORE, TEXT
 
 __all__ = [
     "BEGIN",
     "CALL",
+    "CALL_PART",
     "EDITS_MAX",
     "FIND_ANSWER",
     "FIND_CALL",
@@ -35,7 +36,6 @@ __all__ = [
     "Outcome",
     "Status",
     "Versions",
-    "columns",
     "create",
     "delete",
     "first_of_group",
@@ -43,7 +43,6 @@ __all__ = [
     "microseconds",
     "new_group",
     "outcome",
-    "placeholders",
     "purge",
     "restore",
     "to_json",
@@ -52,7 +51,7 @@ __all__ = [
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EDITS_MAX = 500  # in one call: a tenth of a second under the user's lock
+EDITS_MAX = 500  # in one call of the function: a tenth of a second
 
 Status = Literal[
     "done",
@@ -61,6 +60,8 @@ Status = Literal[
     "stale",  # it is at none of the versions in `if_match`
     "exists",  # a creation: an object with this uid is there already
     "in_trash",  # a creation: an object with this uid is in the trash
+    "dangling",  # it would refer to what is not there, or is in the trash
+    "in_use",  # it would go where something still refers to it
 ]
 
 
@@ -139,8 +140,14 @@ def delete(entity: Entity, id: int, if_match: Versions = None, *, skips_same: bo
     )
 
 
-def restore(entity: Entity, id: int, if_match: Versions = None) -> Edit:
-    return Edit(entity, "restore", id, if_match=if_match, in_trash=True)
+def restore(
+    entity: Entity, id: int, if_match: Versions = None, fields: Mapping[str, Any] | None = None
+) -> Edit:
+    """Take it out of the trash, and set `fields`."""
+    if fields is None:
+        return Edit(entity, "restore", id, if_match=if_match, in_trash=True)
+    set = {**fields, DELETED_AT.name: None}
+    return Edit(entity, "update", id, set=set, if_match=if_match, in_trash=True)
 
 
 def purge(
@@ -161,7 +168,30 @@ def _members(edit: Edit) -> dict[str, Any]:
     said = {
         name: value for name, value in zip(_OPTIONAL, edit[2:], strict=True) if value is not None
     }
+    if edit.set:
+        said["set"] = {**edit.set, **_made(edit.entity, edit.set)}
+    if edit.op == "create":
+        said["log"] = _first_values(edit.entity, edit.set or {})
     return {"entity": edit.entity.name, "op": edit.op, **said}
+
+
+def _made(entity: Entity, set: Mapping[str, Any]) -> dict[str, Any]:
+    """What Python makes of the values that are set."""
+    made = {}
+    for column in entity.made:
+        if column.made_from in set and column.made_by:
+            value = set[column.made_from]
+            made[column.name] = None if value is None else column.made_by(value)
+    return made
+
+
+def _first_values(entity: Entity, set: Mapping[str, Any]) -> dict[str, Any]:
+    """What a creation logs of what it sets."""
+    return {
+        column.name: (None, set[column.name])
+        for column in entity.logged_as_sent
+        if set.get(column.name) not in (None, column.initial)
+    }
 
 
 def outcome(edit: Edit, status: Status, item: str | None) -> Outcome:
@@ -203,26 +233,3 @@ def _in_log(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return value
-
-
-# --- what statements name ---
-
-
-def columns(entity: Entity, *more: Column) -> str:
-    """The SELECT list of `entity`: what a client reads, and `more`."""
-    return ", ".join(
-        f"{column.name}::text" if column.type == "uuid" else column.name
-        for column in (*entity.shown, *more)
-    )
-
-
-def placeholders(entity: Entity, *more: Column, **values: str) -> str:
-    """A SELECT list of the same shape: NULLs, but for the columns in `values`."""
-    return ", ".join(
-        f"{values.get(column.name, 'NULL')}::{_type_read(column)} AS {column.name}"
-        for column in (*entity.shown, *more)
-    )
-
-
-def _type_read(column: Column) -> str:
-    return "text" if column.type == "uuid" else column.type

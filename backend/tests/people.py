@@ -56,3 +56,16 @@ class Person:
         assert reply.status_code == 201, reply.text
         task: dict[str, Any] = reply.json()["data"]
         return task
+
+    def has_task(self, title: str, **fields: Any) -> dict[str, Any]:
+        """The same, with any of its fields."""
+        return self._made("/v1/tasks", {"title": title, **fields})
+
+    def has_list(self, name: str, **fields: Any) -> dict[str, Any]:
+        return self._made("/v1/lists", {"name": name, **fields})
+
+    def _made(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        reply = self.request("POST", url, json=body)
+        assert reply.status_code == 201, reply.text
+        made: dict[str, Any] = reply.json()["data"]
+        return made

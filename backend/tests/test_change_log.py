@@ -61,11 +61,13 @@ def test_creating_logs_what_the_task_begins_with(ada: Person, log: Log) -> None:
         "title": [None, "Buy milk"],
         "description": [None, "Two litres"],
         "completed": [None, False],
+        "position": [None, "a1"],
     }
     assert second["fields"] == {
         "uid": [None, bare["uid"]],
         "title": [None, "Buy bread"],
         "completed": [None, False],
+        "position": [None, "a2"],
     }
 
 

@@ -26,11 +26,15 @@ import changes
 import config
 import database
 import idempotency
+import ids
+import lists
 import models
+import order
 import retention
 import storage
 import tasks
 import trash
+import trees
 import undo
 from postgres import dsn, embedded, functions, migrate
 from postgres.embedded import binaries
@@ -41,15 +45,25 @@ from tests.conftest import sql
 METADATA = SQLModel.metadata
 TABLES = {
     model.__tablename__
-    for model in (models.Task, models.Change, models.ChangeCounter, models.IdempotencyKey)
+    for model in (
+        models.List,
+        models.Task,
+        models.Change,
+        models.ChangeCounter,
+        models.IdempotencyKey,
+    )
 }
-OPERATIONS = (tasks, trash, undo, changes, storage, idempotency)
+OPERATIONS = (tasks, lists, trees, order, ids, trash, undo, changes, storage, idempotency)
 
 
 def constants(value: Any) -> dict[str, str]:
     """The texts that a constant holds, each with what to add to the constant's name."""
     if isinstance(value, dict):
-        return {f"[{key}]": text for key, text in value.items() if isinstance(text, str)}
+        return {
+            f"[{getattr(key, '__name__', key)}]": text
+            for key, text in value.items()
+            if isinstance(text, str)
+        }
     return {"": value} if isinstance(value, str) else {}
 
 
@@ -61,20 +75,42 @@ STATEMENTS = {
     if name.isupper() and re.match(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\b", text)
 }
 TASK = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
-TASK += ["uid", "version", "completed_at"]
+TASK += ["uid", "version", "completed_at", "list_id", "parent_id", "position", "priority"]
+TASK += ["labels", "start", "due"]
+LIST = ["id", "uid", "version", "name", "color", "position", "created_at", "updated_at"]
 CHANGE = ["seq", "at", "actor_kind", "actor_id", "group_id", "entity", "entity_id", "op", "fields"]
 COLUMNS = {
-    "tasks.GET": TASK,
+    "tasks.GET[int]": TASK,
+    "tasks.GET[UUID]": TASK,
+    "tasks.GET_TRASHED": [*TASK, "deleted_at"],
     "tasks.LIST[all]": TASK,
     "tasks.LIST[pending]": TASK,
     "tasks.LIST[completed]": TASK,
-    "trash.LIST": [*TASK, "deleted_at"],
+    "lists.ALL": LIST,
+    "lists.GET[int]": LIST,
+    "lists.GET[UUID]": LIST,
+    "lists.GET_TRASHED": [*LIST, "deleted_at"],
+    "lists.COUNT": ["count"],
+    "lists.TASKS": ["id", "parent_id"],
+    "trees.BELOW": ["id", "list_id", "level"],
+    "trees.ABOVE": ["id", "list_id"],
+    "trees.LIST_IS_THERE": LIST,
+    "trees.THESE": ["id", "parent_id", "list_id", "is_there"],
+    "trees.CHILDREN": ["id", "parent_id", "list_id", "is_there"],
+    "order.AROUND[list]": ["own", "first", "last", "before", "after"],
+    "order.AROUND[task]": ["own", "first", "last", "before", "after"],
+    "ids.FIND[list]": ["id"],
+    "ids.FIND[task]": ["id"],
+    "trash.LIST[list]": [*LIST, "deleted_at"],
+    "trash.LIST[task]": [*TASK, "deleted_at"],
+    "undo.CURRENT[list]": [*LIST, "deleted_at"],
     "undo.CURRENT[task]": [*TASK, "deleted_at"],
     "changes.LATEST": ["seq", "at"],
     "changes.SINCE": CHANGE,
     "changes.NUMBERED": CHANGE,
     "changes.GROUPED": CHANGE,
     "storage.CALL": ["outcome", "item"],
+    "storage.CALL_PART": ["outcome", "item"],
     "storage.FIND_CALL": ["fingerprint", "status", "headers", "body"],
     "storage.KEEP_CALL": [],
 }
@@ -207,7 +243,7 @@ def test_migrations_and_models_agree_on_what_alembic_does_not_compare(
     [
         ("columns", "ALTER TABLE tasks ALTER COLUMN id DROP DEFAULT"),
         ("columns", "ALTER TABLE tasks ALTER COLUMN completed SET DEFAULT true"),
-        ("constraints", "ALTER TABLE tasks DROP CONSTRAINT tasks_title_not_empty"),
+        ("constraints", "ALTER TABLE tasks DROP CONSTRAINT tasks_uid"),
         ("indexes", "DROP INDEX tasks_newest"),
         ("functions", f"ALTER FUNCTION {storage.STORE.name} SECURITY DEFINER"),
         ("sequences", "ALTER SEQUENCE entity_ids INCREMENT BY 2"),
@@ -282,7 +318,8 @@ def test_the_statements_are_all_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", [retention.REMOVE_CHANGES, retention.REMOVE_ANSWERS, retention.EXPIRED_TRASH]
+    "statement",
+    [retention.REMOVE_CHANGES, retention.REMOVE_ANSWERS, *retention.EXPIRED_TRASH.values()],
 )
 def test_what_has_expired_is_found_by_its_time(statement: str, migrated: str) -> None:
     """Whole tables of all users are not read for it."""
@@ -499,7 +536,7 @@ NEWEST = (tasks.NEWEST.created_at.isoformat(), tasks.NEWEST.id)
         (tasks.LIST["all"], "tasks_newest"),
         (tasks.LIST["pending"], "tasks_pending"),
         (tasks.LIST["completed"], "tasks_newest"),  # most of what there ever was
-        (trash.LIST, "tasks_trash"),
+        (trash.LIST["task"], "tasks_trash"),
     ],
 )
 def test_a_list_reads_its_index_in_order(
@@ -515,7 +552,7 @@ def test_a_list_reads_its_index_in_order(
 
 
 def test_one_task_is_found_by_its_key(crowded: str) -> None:
-    plan = list(nodes(explain(crowded, tasks.GET, BUSY, 1)))
+    plan = list(nodes(explain(crowded, tasks.GET[int], BUSY, 1)))
     scans = [node for node in plan if "Index Name" in node]
     assert [node["Index Name"] for node in scans] == ["tasks_pkey"]
     assert "user_id" in scans[0]["Index Cond"]

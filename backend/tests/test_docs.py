@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ import uvicorn
 import cli
 import config
 import errors
+from entities import ENTITIES, LIST, TASK, Entity
 from main import app
 from postgres import sessions
 from tests.people import SECRET, Person
@@ -336,6 +338,32 @@ def test_the_first_task_of_the_readme_is_created_changed_and_deleted(
 
 
 @needs_curl
+def test_the_queries_of_the_page_select_what_their_comments_say(
+    tmp_path: Path, server: Running, ada: Person
+) -> None:
+    work = ada.has_list("Work")["id"]
+    today, week = (datetime.now(UTC) + timedelta(days=days) for days in (0, 6))
+    ada.has_task("late", due="2026-01-01", list_id=work, priority="high", labels=["waiting"])
+    ada.has_task("now", due=f"{today:%Y-%m-%d}", list_id=work, priority="high")
+    ada.has_task("soon", due=f"{week:%Y-%m-%d}")
+    ada.has_task("idea", priority="low", description="for the return of the tax office")
+    done = ada.has_task("done")["id"]
+    ada.patch(f"/{done}/complete")
+    [script] = [block for block in blocks(PAGES["docs/query.md"]) if "curl" in block]
+    script = script.replace("python3 run.py", f"'{sys.executable}' '{BACKEND / 'cli.py'}'")
+    script = script.replace("http://localhost:8000", server.url)
+    script = script.replace("--user ada", f"--user {ada.id}").replace("curl ", "curl -sS -w '\\n' ")
+    answers = [json.loads(line) for line in shell(script, tmp_path).splitlines()]
+    assert [[task["title"] for task in answer["data"]] for answer in answers] == [
+        ["now", "late"],
+        ["now"],
+        ["idea", "soon", "now"],
+        ["done"],
+        ["idea"],
+    ]
+
+
+@needs_curl
 def test_the_undo_of_the_page_takes_a_change_back(
     tmp_path: Path, server: Running, ada: Person
 ) -> None:
@@ -347,6 +375,66 @@ def test_the_undo_of_the_page_takes_a_change_back(
         .replace("curl ", "curl -sS ")
     )
     assert json.loads(shell(script, tmp_path, TOKEN=ada.token))["message"] == "Change undone"
+
+
+@needs_curl
+def test_the_examples_of_tasks_and_lists_do_what_they_say(
+    tmp_path: Path, server: Running, ada: Person
+) -> None:
+    [script] = [block for block in blocks(PAGES["docs/tasks.md"]) if "curl" in block]
+    script = script.replace("python3 run.py", f"'{sys.executable}' '{BACKEND / 'cli.py'}'")
+    script = script.replace("http://localhost:8000", server.url).replace("ada", ada.id)
+    script = script.replace("curl ", "curl -sS -w '\\n' ")
+    answers = [json.loads(line) for line in shell(script, tmp_path).splitlines()]
+    assert [answer["message"] for answer in answers] == [
+        "List created",
+        *["Task created"] * 3,
+        "Task updated",
+        "List deleted",
+        "List restored",
+        "Tasks retrieved",
+    ]
+    kitchen, walls, paint = (answer["data"] for answer in answers[1:4])
+    assert (kitchen["due"], kitchen["list_id"]) == (
+        "2026-12-01T18:00:00+01:00[Europe/Berlin]",
+        answers[0]["data"]["id"],
+    )
+    assert walls["parent_id"] == paint["parent_id"] == kitchen["id"]
+    assert (answers[4]["data"]["start"], answers[4]["data"]["due"]) == (None, "2026-12-05")
+    in_order = [task["title"] for task in answers[-1]["data"]]
+    assert set(in_order) == {"Paint the kitchen", "Paint the walls", "Buy paint"}
+    assert in_order.index("Buy paint") < in_order.index("Paint the walls")
+
+
+EXAMPLES_OF_TIMES = rows(PAGES["docs/tasks.md"], "| kind | you send | you get |")
+
+
+@pytest.mark.parametrize(("kind", "sent", "got"), [row[:3] for row in EXAMPLES_OF_TIMES])
+def test_every_kind_of_time_comes_out_as_the_page_says(
+    kind: str, sent: str, got: str, ada: Person
+) -> None:
+    made = ada.post({"title": kind, "due": sent.strip("`")}).json()["data"]
+    assert made["due"] == got.strip("`")
+
+
+def test_every_field_of_a_task_is_on_its_page() -> None:
+    told = {
+        name
+        for row in rows(PAGES["docs/tasks.md"], "| field | is |")
+        for name in CODE.findall(row[0])
+    }
+    plain = {"title", "description", "completed", "uid"}
+    assert told == {column.name for column in TASK.columns if column.rule} - plain
+
+
+@pytest.mark.parametrize("entity", ENTITIES, ids=lambda entity: entity.name)
+def test_the_api_page_shows_every_field(entity: Entity) -> None:
+    """A task as an example, a list as a row of names."""
+    if entity is TASK:
+        [shown] = [json.loads(block) for block in blocks(API) if '"user_id"' in block]
+        assert shown == TASK.example | {"description": None}
+    else:
+        assert f"{{{', '.join(LIST.names)}}}" in API
 
 
 # --- words ---

@@ -16,6 +16,7 @@ import pytest
 
 import rules
 from main import app
+from query import sorting
 from tests.people import Person
 from tests.servers import Running
 from web import fields
@@ -152,7 +153,7 @@ def test_the_pattern_of_a_title_is_what_can_be_seen() -> None:
         )
 
 
-@pytest.mark.parametrize("path", ["/api/{user_id}/tasks", "/v1/trash", "/v1/changes"])
+@pytest.mark.parametrize("path", ["/api/{user_id}/tasks", "/v1/tasks", "/v1/trash", "/v1/changes"])
 def test_the_bounds_of_a_query_are_documented(ada: Person, path: str) -> None:
     target = path.format(user_id=ada.id)
     names = [
@@ -163,6 +164,9 @@ def test_the_bounds_of_a_query_are_documented(ada: Person, path: str) -> None:
         "since": [-1, 2**63],
         "limit": [0, 501],
     }
+    if path == "/v1/tasks":  # whose cursors are as long as what they hold
+        wrong["cursor"] = ["0", "a" * 23, "é" * 24]
+        wrong["sort"] = ["", "name", "due,due,due,due", "due, start", "Due"]
     for name, values in [(name, wrong[name]) for name in names if name in wrong]:
         schema = schema_of("get", path, name)
         for value in values:
@@ -229,8 +233,40 @@ def test_every_header_field_of_an_answer_is_documented(ada: Person) -> None:
         (405, "put", "/health", {}),
         (200, "get", "/ready", {}),
     ]
+    home = ada.request("POST", "/v1/lists", json={"name": "Home"}).json()["data"]
+    own, listed = "/v1/tasks/{task_id}", "/v1/lists/{list_id}"
+    named = {"json": {"name": "b", "uid": str(UUID(int=2))}}
+    walk += [
+        (200, "get", "/v1/tasks", {}),
+        (200, "get", "/v1/tasks", {"params": {"query": "today"}}),  # without ETag
+        (304, "get", "/v1/tasks", {"headers": {"If-None-Match": "*"}}),
+        (400, "get", "/v1/tasks", {"params": {"query": "overdu"}}),
+        (201, "post", "/v1/tasks", {"json": {"title": "a"}}),
+        (200, "get", own, {}),
+        (200, "patch", own, {"json": {"due": "2026-12-01"}}),
+        (400, "patch", own, {"json": {"list_id": 2**62}}),
+        (412, "patch", own, {"json": {}, "headers": {"If-Match": '"0"'}}),
+        (200, "post", own + "/complete", {}),
+        (200, "delete", own, {}),
+        (200, "post", "/v1/trash/tasks/{task_id}/restore", {}),
+        (404, "delete", "/v1/trash/tasks/{task_id}", {}),
+        (200, "get", "/v1/lists", {}),
+        (304, "get", "/v1/lists", {"headers": {"If-None-Match": "*"}}),
+        (201, "post", "/v1/lists", named),
+        (200, "post", "/v1/lists", named),
+        (200, "get", listed, {}),
+        (304, "get", listed, {"headers": {"If-None-Match": "*"}}),
+        (200, "patch", listed, {"json": {"color": None}}),
+        (412, "patch", listed, {"json": {}, "headers": {"If-Match": '"0"'}}),
+        (200, "delete", listed, {}),
+        (200, "post", "/v1/trash/lists/{list_id}/restore", {}),
+        (200, "delete", listed, {}),
+        (200, "delete", "/v1/trash/lists/{list_id}", {}),
+        (404, "get", listed, {}),
+        (405, "put", listed, {"json": {}}),
+    ]
     for status, method, template, sent in walk:
-        url = template.format(user_id=ada.id, task_id=task["id"])
+        url = template.format(user_id=ada.id, task_id=task["id"], list_id=home["id"])
         reply = ada.request(method.upper(), url, **sent)
         assert reply.status_code == status, (method, template, reply.text)
         check_header_fields(reply, method, template.replace("somebody", "{user_id}"))
@@ -280,6 +316,34 @@ NOT_CHECKED = [
 ]
 
 
+def takeable(body: Any) -> Any:
+    """The body without what fits its schema, and depends on what there is, on the calendar, or on another field."""
+    if not isinstance(body, dict):
+        return body
+    kept = {name: value for name, value in body.items() if name not in ("list_id", "parent_id")}
+    for name, check in (("position", rules.POSITION), ("start", rules.START), ("due", rules.DUE)):
+        if name in kept and not is_value(check, kept[name]):
+            del kept[name]
+    if isinstance(kept.get("position"), dict) or {"start", "due"} <= set(kept):
+        kept = {name: kept[name] for name in kept if name not in ("position", "start")}
+    return kept
+
+
+def is_sort(text: str) -> bool:
+    try:
+        return bool(sorting.read(text))
+    except ValueError:
+        return False
+
+
+def is_value(rule: rules.Rule, value: Any) -> bool:
+    try:
+        rule.check(value)
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def fuzzer(server: Running) -> Person:
     return Person(server.url, "fuzzer")
@@ -308,6 +372,11 @@ def test_whatever_is_sent_the_answer_is_a_documented_one(
         positive = case.meta is not None and case.meta.generation.mode.is_positive
         if positive:
             case.query.pop("cursor", None)  # only the server can make one that fits
+            case.query.pop("timezone", None)  # and only the database of zones has names of them
+            case.query.pop("query", None)  # a language of its own: tests/test_query_parser.py
+            if not is_sort(case.query.get("sort", "due")):
+                del case.query["sort"]  # it names a field twice
+            case.body = takeable(case.body)
         response = case.call(base_url=str(fuzzer.client.base_url))
         assert response.status_code < 500
         assert not (positive and response.status_code in (400, 413, 415)), (

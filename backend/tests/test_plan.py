@@ -155,10 +155,10 @@ def test_3_1_task_is_an_sqlmodel_with_the_plans_fields() -> None:
     fields = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
     assert [column.name for column in columns][:7] == fields
     assert [column.name for column in columns][7:] == [
-        "uid",
-        "version",
-        "completed_at",
+        *("uid", "version", "completed_at"),
+        *("list_id", "parent_id", "position", "priority", "labels", "start", "due"),
         "deleted_at",
+        *("title_key", "title_words", "description_words", "label_keys", "start_key", "due_key"),
     ]
     assert columns["id"].primary_key
     assert not columns["user_id"].nullable
@@ -178,11 +178,14 @@ def test_3_1_user_id_is_indexed(server: servers.Running, database_url: str) -> N
     assert indexes
 
 
+BEYOND_THE_PLAN = {"list_id", "parent_id", "position", "priority", "labels", "start", "due"}
+
+
 @pytest.mark.parametrize(
     ("name", "required", "optional"),
     [
-        ("TaskCreate", {"title"}, {"description", "uid"}),
-        ("TaskUpdate", set(), {"title", "description", "completed"}),
+        ("TaskCreate", {"title"}, {"description", "uid", *BEYOND_THE_PLAN}),
+        ("TaskUpdate", set(), {"title", "description", "completed", *BEYOND_THE_PLAN}),
         ("TaskResponse", {"data", "message"}, set()),
         ("TaskListResponse", {"data", "message"}, {"next_cursor"}),
         (
@@ -399,15 +402,15 @@ def test_8_4_all_endpoints_work_with_the_frontend(uvicorn: servers.Running) -> N
 
 
 STATEMENTS = {
-    "GET": tasks.GET,
+    **{f"GET {name.__name__}": statement for name, statement in tasks.GET.items()},
     **{f"LIST {filter}": statement for filter, statement in tasks.LIST.items()},
-    "trash.LIST": trash.LIST,
+    **{f"trash.LIST {entity}": statement for entity, statement in trash.LIST.items()},
     **{f"undo.CURRENT {entity}": statement for entity, statement in undo.CURRENT.items()},
     **{name: getattr(changes, name) for name in ("LATEST", "SINCE", "NUMBERED", "GROUPED")},
     "storage.CALL": storage.CALL,
     **{name: getattr(storage, name) for name in ("FIND_CALL", "KEEP_CALL")},
 }
-OWNED = "(tasks|change_counters|changes|idempotency_keys)"
+OWNED = "(tasks|lists|change_counters|changes|idempotency_keys)"
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
@@ -428,7 +431,7 @@ def test_note_user_isolation_every_write_names_its_owner(function: Function) -> 
     ]
     inserted = [part for part in parts if re.search(rf"INSERT INTO {OWNED}\b", part)]
     for part in touched:
-        assert "WHERE user_id = p_user_id" in part
+        assert re.search(r"WHERE (t\.)?user_id = p_user_id\b", part)
     for part in inserted:
         assert re.search(r"\(user_id, [^;]*\)\s+(VALUES \(|SELECT )\s*p_user_id,", part)
     assert touched or inserted

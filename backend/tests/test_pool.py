@@ -187,10 +187,10 @@ def test_who_came_first_is_served_first(
         run = on._one
 
         async def note(
-            session: sessions.Session, sql: str, arguments: tuple[Any, ...], seconds: float
+            session: sessions.Session, sql: str, arguments: tuple[Any, ...], *how: Any
         ) -> list[pool.Row]:
             begun.append(arguments[0])
-            return await run(session, sql, arguments, seconds)
+            return await run(session, sql, arguments, *how)
 
         with monkeypatch.context() as patch:
             patch.setattr(on, "_one", note)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -36,14 +38,21 @@ SELECT 'user-' || n % 7, 'Trashed ' || n, n, CASE WHEN n > 0 THEN now() - 100 * 
        now() - n * interval '1 day'
 FROM generate_series(0, 60) AS n
 """
+LISTS = """
+INSERT INTO lists (user_id, name, version, deleted_at, updated_at)
+SELECT 'user-' || n % 7, 'Trashed list ' || n, n, CASE WHEN n > 0 THEN now() - 100 * interval '1 day' END,
+       now() - n * interval '1 day'
+FROM generate_series(0, 60) AS n
+"""
 COUNTERS = (
     "INSERT INTO change_counters SELECT 'user-' || n, 1000, now() FROM generate_series(0, 6) AS n"
 )
 LEFT = """
 SELECT (SELECT array_agg(seq ORDER BY seq) FROM changes WHERE op = 'update'),
-       (SELECT array_agg(key) FROM idempotency_keys), (SELECT array_agg(title::text) FROM tasks)
+       (SELECT array_agg(key) FROM idempotency_keys),
+       (SELECT array_agg(title) FROM (SELECT title FROM tasks UNION ALL SELECT name FROM lists) AS all_of_them)
 """
-REMOVED = 200 - 89 + 48 - 23 + 60 - 29
+REMOVED = 200 - 89 + 48 - 23 + 2 * (60 - 29)
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +64,16 @@ def url(cluster: embedded.Server) -> Iterator[str]:
     sql(cluster.url, "DROP DATABASE retention WITH (FORCE)")
 
 
+def emptied(url: str) -> None:
+    for table in reversed(migrate.ISOLATED):  # tasks refer to lists
+        sql(url, f"DELETE FROM {table}")
+
+
 @pytest.fixture
 def full(url: str) -> str:
     """A change of each of the last 200 days, an answer of each of the last 48 hours, trash of the last 60 days."""
-    for table in migrate.ISOLATED:
-        sql(url, f"DELETE FROM {table}")
-    for statement in (CHANGES, ANSWERS, TRASH, COUNTERS):
+    emptied(url)
+    for statement in (CHANGES, ANSWERS, TRASH, LISTS, COUNTERS):
         sql(url, statement)
     return url
 
@@ -73,7 +86,7 @@ def left(url: str) -> tuple[list[int], set[str], set[str]]:
 RECENT = (
     list(range(1, 90)),
     {f"key-{hours}" for hours in range(1, 24)},
-    {f"Trashed {days}" for days in range(30)},
+    {f"Trashed {what}{days}" for what in ("", "list ") for days in range(30)},
 )
 
 
@@ -101,7 +114,7 @@ def test_a_task_that_leaves_the_trash_in_time_is_a_change_of_the_systems(full: s
     purges = sql(
         full, "SELECT user_id, seq, actor_kind, actor_id, fields FROM changes WHERE op = 'purge'"
     )
-    assert len(purges) == 31
+    assert len(purges) == 2 * 31
     assert {tuple(purge)[2:] for purge in purges} == {("system", "retention", "{}")}
     for user in range(7):
         numbers = sorted(purge["seq"] for purge in purges if purge["user_id"] == f"user-{user}")
@@ -137,8 +150,9 @@ def test_without_any_where_clause_the_role_reaches_what_has_expired_alone(
                 await session.execute("SELECT set_config('app.changes_kept_days', $1, true)", days)
                 await session.execute("SELECT set_config('app.trash_kept_days', $1, true)", days)
                 await session.execute("SELECT set_config('app.user_id', $1, true)", owner)
-                trash = await session.fetchval("SELECT count(deleted_at) FROM tasks")
-                assert trash == trashed
+                for table in ("tasks", "lists"):
+                    seen = await session.fetch(f"SELECT deleted_at FROM {table}")
+                    assert [row["deleted_at"] is not None for row in seen] == [True] * trashed
                 return await session.execute("DELETE FROM changes"), await session.execute(
                     "DELETE FROM idempotency_keys"
                 )
@@ -154,7 +168,13 @@ def test_without_any_where_clause_the_role_reaches_what_has_expired_alone(
         "SELECT fields FROM changes",
         "SELECT body FROM idempotency_keys",
         "SELECT title FROM tasks",
+        "SELECT list_id, parent_id FROM tasks",
+        "SELECT title_words FROM tasks",
         "DELETE FROM tasks",
+        "SELECT name FROM lists",
+        "SELECT position FROM lists",
+        "DELETE FROM lists",
+        "UPDATE lists SET deleted_at = NULL",
         "UPDATE changes SET at = now()",
         "SELECT seq FROM change_counters",
     ],
@@ -171,6 +191,134 @@ def test_the_role_cannot_read_what_anybody_wrote(statement: str, full: str) -> N
 
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         asyncio.run(ask())
+
+
+# --- lists and trees ---
+
+DEEP = 5  # levels
+TREES = 4
+OWNER = "user-1"
+
+A_LIST = """
+INSERT INTO lists (user_id, name, version, deleted_at, updated_at)
+VALUES ($1, 'Secret', 1, $2::timestamptz, $2) RETURNING id
+"""
+A_TASK = """
+INSERT INTO tasks (user_id, title, labels, version, list_id, parent_id, deleted_at, updated_at)
+VALUES ($1, 'Secret', '{Secret}', 1, $2, $3, $4::timestamptz, coalesce($4, now())) RETURNING id
+"""
+A_CHANGE = """
+INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
+SELECT $1, 1 + max(seq), now(), 'user', $1, gen_random_uuid(), $2, $3, 'create', '{"title": [null, "Secret"]}'
+FROM (SELECT seq FROM changes WHERE user_id = $1 UNION ALL SELECT 0) AS earlier
+"""
+AN_ANSWER = """
+INSERT INTO idempotency_keys (user_id, key, at, fingerprint, status, headers, body, entity_id)
+VALUES ($1, $2::bigint::text, now(), '', 201, '{}', '{"data": "Secret"}', $2)
+"""
+
+
+class Forest:
+    """What somebody has in the trash; all of it says `Secret`, in the log and in kept answers, too."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        emptied(url)
+        sql(url, "INSERT INTO change_counters VALUES ($1, 1000, now())", OWNER)
+
+    def list(self, days: float) -> int:
+        return self._noted("list", sql(self.url, A_LIST, OWNER, ago(days)))
+
+    def task(self, list_id: int | None, parent_id: int | None, days: float | None) -> int:
+        at = None if days is None else ago(days)
+        return self._noted("task", sql(self.url, A_TASK, OWNER, list_id, parent_id, at))
+
+    def tree(self, list_id: int | None, days: float) -> builtins.list[int]:
+        ids: builtins.list[int] = []
+        for _ in range(DEEP):
+            ids.append(self.task(list_id, ids[-1] if ids else None, days))
+        return ids
+
+    def rows(self) -> builtins.list[str]:
+        return [
+            row[0]
+            for table in ("tasks", "lists")
+            for row in sql(self.url, f"SELECT t::text FROM {table} AS t ORDER BY id")
+        ]
+
+    def purged(self) -> builtins.list[int]:
+        """In the order in which they went."""
+        log = sql(self.url, "SELECT entity_id FROM changes WHERE op = 'purge' ORDER BY seq")
+        return [row["entity_id"] for row in log]
+
+    def says_secret(self) -> bool:
+        return any(
+            "Secret" in row[0]
+            for table in migrate.ISOLATED
+            for row in sql(self.url, f"SELECT t::text FROM {table} AS t")
+        )
+
+    def _noted(self, entity: str, made: Any) -> int:
+        id: int = made[0]["id"]
+        sql(self.url, A_CHANGE, OWNER, entity, id)
+        sql(self.url, AN_ANSWER, OWNER, id)
+        return id
+
+
+def ago(days: float) -> datetime:
+    return datetime.now(UTC) - timedelta(days=days)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 500])
+def test_lists_and_trees_go_from_the_leaves_up_and_no_text_is_left(
+    batch: int, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "TRASH_BATCH", batch)
+    forest = Forest(url)
+    lists = [forest.list(days) for days in (40, 50)]
+    trees = [forest.tree(lists[n % 2], days=40 + n) for n in range(TREES)]
+    assert forest.says_secret()
+    assert remove_expired(url) == TREES * DEEP + len(lists)
+    gone = {id: place for place, id in enumerate(forest.purged())}
+    for tree in trees:
+        assert [gone[id] for id in tree] == sorted((gone[id] for id in tree), reverse=True)
+    assert max(gone[id] for tree in trees for id in tree) < min(gone[id] for id in lists)
+    assert (forest.rows(), forest.says_secret()) == ([], False)
+    assert remove_expired(url) == 0
+
+
+def test_what_has_not_expired_is_left_as_it_is_and_what_it_refers_to_waits(url: str) -> None:
+    forest = Forest(url)
+    home = forest.list(days=40)
+    parent = forest.task(home, None, days=40)
+    younger = forest.task(home, parent, days=10)  # deleted, and restored, and deleted again
+    gone = forest.task(home, younger, days=40)
+    young_list = forest.list(days=10)
+    gone_too = forest.task(young_list, None, days=40)
+    before = forest.rows()
+    assert remove_expired(url) == 2
+    assert set(forest.purged()) == {gone, gone_too}
+    left = forest.rows()
+    assert set(left) < set(before)  # each byte for byte: the others were not told to let go
+    assert len(left) == 4
+
+    expired = "UPDATE {} SET deleted_at = deleted_at - interval '30 days', updated_at = updated_at - interval '30 days'"
+    for table in ("tasks", "lists"):
+        sql(url, expired.format(table))
+    assert remove_expired(url) == 4
+    assert forest.purged()[2:] == [younger, parent, home, young_list]
+    assert (forest.rows(), forest.says_secret()) == ([], False)
+
+
+def test_what_something_living_refers_to_is_not_taken_from_it(url: str) -> None:
+    """An older server leaves living tasks below one that it deletes. They keep it until they are moved."""
+    forest = Forest(url)
+    parent = forest.task(None, None, days=40)
+    forest.task(None, parent, days=None)
+    before = forest.rows()
+    assert (remove_expired(url), forest.rows()) == (0, before)
+    sql(url, "UPDATE tasks SET parent_id = NULL")
+    assert remove_expired(url) == 1
 
 
 @asynccontextmanager

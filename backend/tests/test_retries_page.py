@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 import idempotency
-from tests.better_auth_server import _node
+from tests import javascript
 from tests.conftest import sql
 from tests.people import Person
 from tests.servers import BACKEND, Running
@@ -184,7 +184,7 @@ class Program:
         if language == "js":
             (folder / "retries.mjs").write_text(CLOCK + CODE["js"])
             (folder / "call.mjs").write_text(JAVASCRIPT)
-            self._command = [str(_node()), "call.mjs"]
+            self._command = [str(javascript.node()), "call.mjs"]
         else:
             (folder / "retries.py").write_text(CODE["python"])
             (folder / "call.py").write_text(PYTHON)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -15,10 +15,12 @@ import pytest
 
 import changes
 import storage
+import texts
+import times
 import undo
 from changes import Change
 from database import OwnerDatabase
-from entities import KEPT_BY_WRITER, TASK
+from entities import KEPT_BY_WRITER, LIST, TASK, Entity
 from errors import Unavailable
 from postgres import dsn, migrate
 from postgres import pool as pools
@@ -310,6 +312,7 @@ def test_nor_does_a_creation_choose_it(name: str, desk: Desk, ada: str) -> None:
         "uid": [None, made["uid"]],
         "title": [None, "Old"],
         "completed": [None, False],
+        "position": [None, "a1"],
     }
 
 
@@ -345,7 +348,203 @@ def test_since_when_it_is_completed_follows_from_that_it_is(
     assert reopened["completed_at"] is None
 
 
+# --- what refers to what ---
+
+ELSEWHERE = ("nobody's", "Bob's", "in the trash")  # where no task may refer to
+REFERENCES = {"list_id": LIST, "parent_id": TASK}
+FIELDS: dict[str, dict[str, Any]] = {"list": {"name": "Home"}, "task": {"title": "Old"}}
+
+
+def makes(desk: Desk, owner: str, entity: Entity, **fields: Any) -> int:
+    made = desk.one(owner, storage.create(entity, {**FIELDS[entity.name], **fields})).object
+    assert made
+    return int(made["id"])
+
+
+def is_elsewhere(desk: Desk, ada: str, bob: str, entity: Entity, where: str) -> int:
+    if where == "nobody's":
+        return ABSENT_ID
+    id = makes(desk, bob if where == "Bob's" else ada, entity)
+    if where == "in the trash":
+        desk.one(ada, storage.delete(entity, id))
+    return id
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+@pytest.mark.parametrize("column", REFERENCES)
+def test_nothing_refers_to_what_is_not_there(
+    column: str, where: str, desk: Desk, ada: str, bob: str
+) -> None:
+    other = is_elsewhere(desk, ada, bob, REFERENCES[column], where)
+    task, trashed = has(desk, ada), has_in_trash(desk, ada)
+    before = desk.rows_of(ada, bob)
+    refused = {
+        "created": storage.create(TASK, {"title": "New", column: other}),
+        "updated": storage.update(TASK, task["id"], {column: other}),
+        "updated wherever": storage.update(TASK, task["id"], {column: other}, in_trash=None),
+        "restored": storage.restore(TASK, trashed["id"], fields={column: other}),
+    }
+    outcomes = {how: desk.one(ada, edit) for how, edit in refused.items()}
+    assert {how: status for how, (status, _) in outcomes.items()} == dict.fromkeys(
+        refused, "dangling"
+    )
+    assert [outcomes[how].object for how in ("created", "updated")] == [None, task]
+    for edit in refused.values():
+        with pytest.raises(Unavailable):  # it is tried again, and again refused
+            desk.store(ada, storage.create(TASK, {"title": "New"}), edit, all=True)
+    assert desk.rows_of(ada, bob) == before
+
+
+@pytest.mark.parametrize("column", REFERENCES)
+def test_what_is_in_the_trash_may_refer_to_what_is_in_the_trash(
+    column: str, desk: Desk, ada: str
+) -> None:
+    other = makes(desk, ada, REFERENCES[column])
+    task = makes(desk, ada, TASK, **{column: other})
+    desk.one(ada, storage.delete(TASK, task))
+    desk.one(ada, storage.delete(REFERENCES[column], other))
+    renamed = storage.update(TASK, task, {"title": "New"}, in_trash=True)
+    assert desk.one(ada, renamed).status == "done"
+    assert desk.one(ada, storage.restore(TASK, task)).status == "dangling"
+    assert desk.one(ada, storage.restore(TASK, task, fields={column: None})).status == "done"
+
+
+@pytest.mark.parametrize("column", REFERENCES)
+def test_what_something_refers_to_stays_until_that_has_gone(
+    column: str, desk: Desk, ada: str, bob: str
+) -> None:
+    entity = REFERENCES[column]
+    other = makes(desk, ada, entity)
+    task = makes(desk, ada, TASK, **{column: other})
+    before = desk.rows_of(ada)
+    status, left = desk.one(ada, storage.delete(entity, other))
+    assert (status, left and left["id"]) == ("in_use", other)
+    assert desk.one(ada, storage.delete(entity, other, skips_same=True)).status == "in_use"
+    assert desk.rows_of(ada) == before
+
+    both = [storage.delete(TASK, task), storage.delete(entity, other)]
+    assert [outcome.status for outcome in desk.store(ada, *both)] == ["done", "done"]
+    before = desk.rows_of(ada)
+    assert desk.one(ada, storage.purge(entity, other)).status == "in_use"
+    assert desk.rows_of(ada) == before
+    assert desk.one(ada, storage.purge(TASK, task)).status == "done"
+    assert desk.one(ada, storage.purge(entity, other)) == ("done", None)
+
+
+def test_an_edit_that_refers_to_what_it_did_is_not_asked_again(desk: Desk, ada: str) -> None:
+    """A toggle and an edit of other fields look at nothing, whatever became of the list meanwhile."""
+    home = makes(desk, ada, LIST)
+    task = makes(desk, ada, TASK, list_id=home)
+    sql(desk.url, "UPDATE lists SET deleted_at = now() WHERE id = $1", home)  # as an older server
+    for edit in (
+        storage.toggle(TASK, task),
+        storage.update(TASK, task, {"title": "New"}),
+        storage.update(TASK, task, {"list_id": home}),
+    ):
+        assert desk.one(ada, edit).status == "done"
+
+
+# --- what is made of other columns ---
+
+MADE: dict[str, tuple[Any, Any]] = {  # of each of these columns: values, one after the other
+    "title": ("Äpfel 10", "öl 9"),
+    "description": ("Straße, naïve", None),
+    "labels": (["Straße", "WORK"], []),
+    "start": ("2026-12-01T09:00:00+01:00[Europe/Berlin]", "2026-12-01"),
+    "due": ("2026-12-01T09:00:00Z", None),
+}
+
+
+def made_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Said once more, so that a change of the declaration is seen."""
+    description, start, due = (values[name] for name in ("description", "start", "due"))
+    return {
+        "title_key": texts.sort_key(values["title"]),
+        "title_words": texts.searchable(values["title"]),
+        "description_words": None if description is None else texts.searchable(description),
+        "label_keys": [texts.fold(label) for label in values["labels"]],
+        "start_key": None if start is None else times.key(start),
+        "due_key": None if due is None else times.key(due),
+    }
+
+
+def test_every_column_that_is_made_of_another_is_tried() -> None:
+    assert {column.made_from for column in TASK.made} == set(MADE)
+    assert {column.name for column in TASK.made} == set(
+        made_of({name: values[0] for name, values in MADE.items()})
+    )
+    assert not LIST.made
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_made_of_a_column_follows_it(name: str, desk: Desk, ada: str) -> None:
+    values = {each: before for each, (before, _) in MADE.items()}
+
+    def stored(id: int) -> dict[str, Any]:
+        row = desk.row(id)
+        values = {column.name: row[column.name] for column in TASK.made}
+        return {
+            column: value.isoformat() if isinstance(value, datetime) else value
+            for column, value in values.items()
+        }
+
+    made = desk.one(ada, storage.create(TASK, values)).object
+    assert made
+    id = made["id"]
+    assert stored(id) == made_of(values)
+    changed = {**values, name: MADE[name][1]}
+    assert made_of(changed) != made_of(values)
+    desk.one(ada, storage.update(TASK, id, {name: changed[name]}))
+    assert stored(id) == made_of(changed)
+    desk.one(ada, storage.toggle(TASK, id))
+    assert stored(id) == made_of(changed)
+    desk.ask(undo.change(OwnerDatabase(desk.pool, ada), 2))
+    assert stored(id) == made_of(values)
+    assert set(desk.log(ada)[1]["fields"]) == {name}  # nothing made is in the log
+
+
+def test_of_what_is_not_given_nothing_is_made(desk: Desk, ada: str) -> None:
+    made = desk.one(ada, storage.create(TASK, {"title": "Old"})).object
+    assert made
+    row = desk.row(made["id"])
+    names = ("description_words", "label_keys", "start_key", "due_key")
+    assert [row[name] for name in names] == [None] * 4
+
+
 # --- many in one call ---
+
+
+def test_what_is_deleted_in_one_call_has_one_time_and_what_in_another_another(
+    desk: Desk, ada: str
+) -> None:
+    """So that what was deleted together can be told, and comes back together."""
+    ids = [has(desk, ada)["id"] for _ in range(4)]
+    for pair in (ids[:2], ids[2:]):
+        edits = [storage.toggle(TASK, pair[0]), *(storage.delete(TASK, id) for id in pair)]
+        assert [outcome.status for outcome in desk.store(ada, *edits)] == ["done"] * 3
+    rows = [desk.row(id) for id in ids]
+    times_of = [row["deleted_at"] for row in rows]
+    assert times_of[0] == times_of[1] < times_of[2] == times_of[3]
+    log = {change["seq"]: change for change in desk.log(ada)}
+    assert times_of[0] == log[5]["at"]  # that of the first change of the call, whatever that was
+    for row in rows:
+        told = log[row["version"]]["fields"]["deleted_at"][1]
+        assert datetime.fromisoformat(told) == row["deleted_at"] <= row["updated_at"]
+
+
+@pytest.mark.parametrize("count", [storage.EDITS_MAX, storage.EDITS_MAX + 1, 1_000])
+def test_a_group_is_found_and_undone_however_long_it_is(count: int, desk: Desk, ada: str) -> None:
+    has(desk, ada)
+    desk.store(ada, *[storage.create(TASK, {"title": "One of many"})] * count, rows=False)
+    has(desk, ada)
+    sql(desk.url, "ANALYZE tasks")  # as PostgreSQL does by itself, a minute later
+    group = UUID(desk.log(ada)[1]["group"])
+    db = OwnerDatabase(desk.pool, ada)
+    found = desk.ask(changes.grouped(db, group))
+    assert [change["seq"] for change in found] == list(range(2, count + 2))
+    undone = desk.ask(undo.group(db, group))
+    assert [change["op"] for change in undone] == ["delete"] * count
+    assert len({change["group"] for change in undone}) == 1
 
 
 def test_the_edits_of_a_call_are_one_group_of_consecutive_numbers(desk: Desk, ada: str) -> None:

@@ -12,7 +12,8 @@ def test_a_task_lives_its_life(ada: Person) -> None:
     assert created.json()["message"] == "Task created"
     task = created.json()["data"]
     plans = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
-    assert list(task) == [*plans, "uid", "version", "completed_at"]
+    later = ["list_id", "parent_id", "position", "priority", "labels", "start", "due"]
+    assert list(task) == [*plans, "uid", "version", "completed_at", *later]
     assert (task["version"], task["completed_at"], created.headers["etag"]) == (1, None, tag(task))
     assert (task["title"], task["completed"], task["user_id"]) == ("Buy milk", False, ada.id)
     assert created.headers["location"] == f"{ada.tasks}/{task['id']}"

@@ -14,10 +14,13 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+import changes
+import lists
 import retention
 import storage
 import tasks
 from database import OwnerDatabase
+from entities import ENTITIES
 from postgres import dsn, embedded, migrate
 from postgres.pool import Pool
 from tests import servers
@@ -27,6 +30,7 @@ from tests.people import Person
 
 PEOPLE = 2
 TASKS = 40  # of each of them, in a round
+LEVELS = 4  # of the trees that they are; half of these are in a list
 CLIENTS = 4  # two at each server
 ROUNDS = 3
 CONTROL_ROUNDS = 10
@@ -43,6 +47,14 @@ UPDATE changes SET fields = jsonb_build_object('deleted_at', jsonb_build_array(
     NULL, to_char(aged.deleted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 ))
 FROM aged WHERE changes.user_id = aged.user_id AND changes.seq = aged.version
+"""
+DANGLES = """(
+    EXISTS (SELECT FROM tasks WHERE id = t.parent_id AND deleted_at IS NOT NULL)
+    OR EXISTS (SELECT FROM lists WHERE id = t.list_id AND deleted_at IS NOT NULL)
+)"""
+AGE_LISTS = """
+UPDATE lists SET deleted_at = deleted_at - interval '31 days', updated_at = updated_at - interval '31 days'
+WHERE deleted_at > now() - interval '1 day'
 """
 STORE = storage.STORE.text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
 WRONG = STORE
@@ -103,23 +115,37 @@ def emptied_all_the_time(url: str) -> Iterator[None]:
 
 
 def fill(town: Town, people: list[Person]) -> list[Trashed]:
-    """Their trash: every other task has expired."""
+    """Their trash: every other task has expired, and each list."""
 
     async def run() -> list[Trashed]:
         pool = Pool(dsn.parse(town.url), migrate.ROLE)
         made = []
         for person in people:
-            for number in range(TASKS):
-                db = OwnerDatabase(pool, person.id)
-                task, _ = await tasks.create(db, {"title": f"Task {number}"})
-                await tasks.delete(db, task["id"])
-                made.append(Trashed(person, task["id"], task["version"] + 1))
+            db = OwnerDatabase(pool, person.id)
+            home, _ = await lists.create(db, {"name": "Home"})
+            for number in range(TASKS // LEVELS):
+                ids = await tree(db, {"list_id": home["id"]} if number % 2 else {})
+                for id in reversed(ids):
+                    await tasks.delete(db, id)
+                    made.append(Trashed(person, id, (await changes.latest(db)).number))
+            await lists.delete(db, home["id"])
         await pool.close()
         return made
 
     made = asyncio.run(run())
     sql(town.url, AGE)
+    sql(town.url, AGE_LISTS)
     return made
+
+
+async def tree(db: OwnerDatabase, fields: dict[str, Any]) -> list[int]:
+    """Each below the one before it."""
+    ids: list[int] = []
+    for level in range(LEVELS):
+        below = {"parent_id": ids[-1]} if ids else fields
+        task, _ = await tasks.create(db, {"title": f"Level {level}", **below})
+        ids.append(task["id"])
+    return ids
 
 
 class Client:
@@ -183,6 +209,11 @@ def judge(
         [[latest]] = sql(town.url, "SELECT seq FROM change_counters WHERE user_id = $1", person.id)
         if numbers != list(range(1, latest + 1)):
             violations.append("the log has gaps")
+    [[dangling]] = sql(
+        town.url, "SELECT count(*) FROM tasks AS t WHERE deleted_at IS NULL AND " + DANGLES
+    )
+    if dangling:
+        violations.append(f"{dangling} living tasks refer to what is in the trash")
     for task in made:
         own = [change for change in log[task.owner.id] if change["entity_id"] == task.id]
         purges = [change for change in own if change["op"] == "purge"]
@@ -273,7 +304,7 @@ def test_a_purge_that_does_not_ask_whether_it_is_in_the_trash_still_is_found_out
     town: Town, people: list[Person]
 ) -> None:
     """The control. Nobody purges but the job."""
-    assert WRONG.count("(e_op <> 'purge' AND ") == 2
+    assert WRONG.count("(e_op <> 'purge' AND ") == 2 * len(ENTITIES)
     sql(town.url, WRONG)
     try:
         found = next(

@@ -44,7 +44,7 @@ def state(person: Person, id: int) -> tuple[str, Any]:
     if found.status_code == 200:
         return "live", without_marks(found.json()["data"])
     for task in person.request("GET", "/v1/trash").json()["data"]:
-        if task["id"] == id:
+        if (task.pop("entity"), task["id"]) == ("task", id):
             return "in the trash", without_marks(task)
     return "nowhere", None
 
@@ -467,7 +467,7 @@ def test_of_a_group_that_is_undone_in_part_the_rest_is_undone(
 
 # --- whatever is done, in whatever order, against a model that knows the rule ---
 
-FIELDS = ("uid", "title", "description", "completed", "completed_at")
+FIELDS = ("uid", "title", "description", "completed", "completed_at", "position")
 TITLES = ("A", "B")
 DESCRIPTIONS = (None, "", "d")
 FEW = 4  # tasks
@@ -506,6 +506,7 @@ class Model:
     def __init__(self) -> None:
         self.tasks: dict[int, Fields] = {}
         self.log: list[Done] = []
+        self.began = 0  # number of the first change of this call, whose time all its deletions have
 
     @property
     def now(self) -> int:
@@ -532,7 +533,9 @@ class Model:
         self.update(group, id, {"completed": not self._find(id, in_trash=False)["completed"]})
 
     def delete(self, group: UUID, id: int) -> None:
-        self._store(group, id, {**self._find(id, in_trash=False), "deleted_at": self.now})
+        self._store(
+            group, id, {**self._find(id, in_trash=False), "deleted_at": self.began or self.now}
+        )
 
     def restore(self, group: UUID, id: int) -> None:
         self._store(group, id, {**self._find(id, in_trash=True), "deleted_at": None})
@@ -565,7 +568,7 @@ class Model:
                 for name in FIELDS
                 if name in newer or task[name] != net.get(name, [None, None])[1]
             }
-            new = {**task, "deleted_at": task["deleted_at"] or self.now}
+            new = {**task, "deleted_at": task["deleted_at"] or self.began or self.now}
         else:
             newer |= {name for name, pair in net.items() if task[name] not in pair}
             new = {**task, **{name: old for name, (old, _) in net.items()}}
@@ -591,6 +594,7 @@ class Model:
         self.tasks[id] = new
 
     def _note(self, group: UUID, id: int, op: str, fields: dict[str, list[Any]]) -> None:
+        self.began = self.began or self.now
         self.log.append(Done(self.now, group, id, op, fields))
 
 
@@ -663,7 +667,7 @@ async def ask(db: OwnerDatabase, call: Call, group: UUID) -> Any:
         case "restore":
             await tasks.restore(db, call.id)
         case "purge":
-            await trash.purge(db, call.id)
+            await trash.purge(db, TASK, call.id)
         case "undo":
             return await undo.change(db, call.seq)
         case "undo group":
@@ -735,6 +739,7 @@ class Pair:
 
     async def take(self, step: Step) -> str:
         """What came of it."""
+        self.model.began = 0
         before = len(self.model.log)
         goes_on = step.same and before > 0
         self.group = self.model.log[-1].group if goes_on else uuid4()
@@ -760,7 +765,8 @@ class Pair:
         known = {"title": fields.get("title", "A"), "description": fields.get("description")}
         task, _ = await tasks.create(self.db, known)
         self.ids.append(task["id"])
-        self.model.create(self.group, task["id"], **known, completed=False, uid=task["uid"])
+        made = {"completed": False, "uid": task["uid"], "position": task["position"]}
+        self.model.create(self.group, task["id"], **known, **made)
         return "done"
 
     async def _act(self, step: Step) -> str:

@@ -14,7 +14,7 @@ from errors import ApiError, PreconditionFailed
 from idempotency import StoredAnswer
 from strict_json import dumps
 from web.bodies import Disconnected
-from web.fields import task_tag
+from web.fields import entity_tag, task_tag
 
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"  # RFC 9457
@@ -187,9 +187,21 @@ def _taken(rows: list[Any]) -> bytes:
 
 
 def task_answer(task: Mapping[str, Any], message: str, status: int = 200) -> Answer:
-    reply = answer(task, message, task_tag(task), status)
-    reply.shows = (task["id"],)
+    return object_answer(task, task_tag(task), message, status)
+
+
+def object_answer(found: Mapping[str, Any], tag: bytes, message: str, status: int = 200) -> Answer:
+    reply = answer(found, message, tag, status)
+    reply.shows = (found["id"],)
     return reply
+
+
+def created_answer(
+    found: Mapping[str, Any], tag: bytes, is_new: bool, noun: str, location: str
+) -> Answer:
+    """201, or 200 with the one that was there already."""
+    message, status = (f"{noun} created", 201) if is_new else (f"{noun} already exists", 200)
+    return with_location(location, object_answer(found, tag, message, status))
 
 
 def log_entries(made: list[dict[str, Any]], message: str) -> Answer:
@@ -245,7 +257,8 @@ def refusal(error: ApiError, call: Call) -> Answer:
         (name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()
     ]
     if isinstance(error, PreconditionFailed) and error.current:
-        headers += _validators(task_tag(error.current))
+        current = error.current
+        headers += _validators(entity_tag(call.user_id, current["version"], current["updated_at"]))
     if accepts(call.fields.get(b"accept", b""), PROBLEM_JSON):
         return Answer(error.status, dumps(error.problem_details()), PROBLEM_JSON, headers)
     return Answer(error.status, dumps(error.body()), JSON, headers)

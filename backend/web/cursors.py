@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from errors import Invalid, Problem
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _SEAL_BYTES = 16
 _INVALID = Problem("cursor", "Cursor is not valid")
 
@@ -23,22 +24,30 @@ class Cursors:
         self.keys = keys
 
     def make(self, created_at: datetime, id: int, *bound_to: str) -> str:
-        place = struct.pack(">qq", (created_at - _EPOCH) // timedelta(microseconds=1), id)
-        return _text(place + _seal(self.keys[0], place, bound_to))
+        return self.seal(struct.pack(">qq", (created_at - _EPOCH) // _MICROSECOND, id), *bound_to)
 
     def open(self, cursor: str, *bound_to: str) -> tuple[datetime, int]:
         """The place `cursor` names. Invalid where it was not made here for the same user and filter."""
         try:
-            sealed = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
-            place = sealed[:-_SEAL_BYTES]
-            microseconds, id = struct.unpack(">qq", place)
-        except (ValueError, struct.error):
+            microseconds, id = struct.unpack(">qq", self.unseal(cursor, *bound_to))
+        except struct.error:
             raise Invalid([_INVALID]) from None
-        seal = sealed[-_SEAL_BYTES:]
+        return _EPOCH + microseconds * _MICROSECOND, id
+
+    def seal(self, place: bytes, *bound_to: str) -> str:
+        return _text(place + _seal(self.keys[0], place, bound_to))
+
+    def unseal(self, cursor: str, *bound_to: str) -> bytes:
+        """What was sealed. Invalid if it was not, or not for the same."""
+        try:
+            sealed = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        except ValueError:
+            raise Invalid([_INVALID]) from None
+        place, seal = sealed[:-_SEAL_BYTES], sealed[-_SEAL_BYTES:]
         seals = [_seal(key, place, bound_to) for key in self.keys]
         if _text(sealed) != cursor or not any(hmac.compare_digest(seal, ours) for ours in seals):
             raise Invalid([_INVALID])
-        return _EPOCH + timedelta(microseconds=microseconds), id
+        return place
 
 
 def _seal(key: bytes, place: bytes, bound_to: tuple[str, ...]) -> bytes:

@@ -30,7 +30,7 @@ _WHEN = {
     409: "Conflict: the uid is in the trash, an undo would overwrite a newer change, "
     "or a request with this key is still running",
     410: "`since` is beyond your last change: the database was restored, or is a new one. Read everything again",
-    412: "The version has changed since, so nothing was done; `data` is the current task",
+    412: "The version has changed since, so nothing was done; `data` is the current task or list",
     413: "The body is larger than 64 KiB",
     415: "The body is not `application/json` in UTF-8",
     422: "The `Idempotency-Key` was used for another request",
@@ -71,9 +71,13 @@ HEADERS: dict[str, dict[str, Any]] = {
         "required": True,
         "schema": _ETAG,
     },
-    "CurrentETag": {"description": "Of the task in `data`, if there is one", "schema": _ETAG},
+    "SometimesETag": {"description": "Unless the answer depends on the clock", "schema": _ETAG},
+    "CurrentETag": {
+        "description": "Of the task or list in `data`, if there is one",
+        "schema": _ETAG,
+    },
     "Location": {
-        "description": "The path of the task",
+        "description": "The path of the task or list",
         "required": True,
         "schema": {"type": "string", "format": "uri-reference"},
     },
@@ -116,6 +120,7 @@ OF_ERRORS = {
     "default": {"Allow": _field("Allow")},
 }
 LOCATED: dict[str, Any] = {"headers": {"Location": _field("Location")}}
+MAYBE_TAGGED: dict[str, Any] = {"headers": {"ETag": _field("SometimesETag")}}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -146,7 +151,7 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
                     **OF_ERRORS.get(status, {}),
                 }
                 if status == "304" or (status.startswith("2") and _has_etag(operation, response)):
-                    response["headers"]["ETag"] = _field("ETag")
+                    response["headers"].setdefault("ETag", _field("ETag"))
                 if status.startswith("2") and writes:
                     response["headers"]["Idempotency-Replayed"] = _field("Replayed")
     return schema
@@ -170,11 +175,12 @@ def _add_problem_json(response: dict[str, Any]) -> None:
 
 
 def _has_etag(operation: dict[str, Any], response: dict[str, Any]) -> bool:
-    """An answer of one task has one, and so has what can be asked for with `If-None-Match`."""
+    """An answer of one task or list has one, and so has what can be asked for with `If-None-Match`."""
     conditional = any(
         parameter["name"] == "If-None-Match" for parameter in operation.get("parameters", ())
     )
-    return conditional or _reference(response.get("content", {})) == "TaskResponse"
+    shown = _reference(response.get("content", {}))
+    return conditional or shown in ("TaskResponse", "ListResponse")
 
 
 def _reference(content: dict[str, Any]) -> str:

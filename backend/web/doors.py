@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 from fastapi import Depends, Header, Path, params
 from fastapi.routing import APIRoute
@@ -42,13 +43,16 @@ class Field(NamedTuple):
 Db = Annotated[OwnerDatabase, Depends(get_db)]
 PageCursors = Annotated[Cursors, Depends(get_cursors)]
 TaskId = Annotated[int, Path(ge=1, le=2**63 - 1, description="A canonical decimal integer")]
+Name = Annotated[
+    int | UUID, Path(description="The id, or the uid"), WithJsonSchema(paths.NAME_SCHEMA)
+]
 Seq = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of a change")]
 IfMatch = Annotated[
     Versions,
     WithJsonSchema(fields.ENTITY_TAGS_SCHEMA),
     Header(
         alias="If-Match",
-        description="`ETag`s: write only if the task is still at one of them, else 412",
+        description="`ETag`s: write only if the task or list is still at one of them, else 412",
     ),
     Field(b"if-match", fields.if_match),
 ]
@@ -62,10 +66,12 @@ IfNoneMatch = Annotated[
 # Of every write, whatever its endpoint.
 IDEMPOTENCY_KEY = Field(b"idempotency-key", lambda lines, _: fields.idempotency_key(lines))
 
-PATH_VALUES: dict[Any, Callable[[str], Any]] = {
-    int: paths.number,
-    str: str,
-}  # by the type that an endpoint declares
+# By the type that an endpoint declares: how it is parsed, and what it must be.
+PATH_VALUES: dict[Any, tuple[Callable[[str], Any], str]] = {
+    int: (paths.number, "an integer"),
+    int | UUID: (paths.name, "an integer or a uid"),
+    str: (str, "a text"),
+}
 
 Endpoint = Callable[..., Awaitable[Answer | Streamed]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -166,11 +172,11 @@ class Door(APIRoute):
             sent = await bodies.read(receive, self.limit_bytes)
             if sent and needs.body:
                 self.dialect.check_media_type(call.fields)
-        for name, place, parse in self.values:
+        for name, place, (parse, right) in self.values:
             arguments[name] = parse(call.path[place])
             if arguments[name] is None:
                 problems.append(
-                    Problem(name, f"{name.capitalize().replace('_', ' ')} must be an integer")
+                    Problem(name, f"{name.capitalize().replace('_', ' ')} must be {right}")
                 )
         if needs.query and needs.query_model:
             arguments[needs.query] = _model(
@@ -219,9 +225,7 @@ class Needs(NamedTuple):
     body_model: type[Body] | None
     body_optional: bool
     fields: tuple[tuple[str, Field], ...]
-    values: tuple[
-        tuple[str, Callable[[str], Any]], ...
-    ]  # of the path: how each is parsed; None is no such value
+    values: tuple[tuple[str, tuple[Callable[[str], Any], str]], ...]  # of the path; see PATH_VALUES
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Needs:
@@ -317,5 +321,5 @@ def _model(model: type[Model], values: dict[str, Any], problems: list[Problem]) 
             message = (
                 f"{field.capitalize()} is required" if flaw["type"] == "missing" else flaw["msg"]
             )
-            problems.append(Problem(field, message))
+            problems.append(Problem(field, message, flaw.get("ctx", {}).get("column")))
         return None

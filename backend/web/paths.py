@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from urllib.parse import unquote_to_bytes
+from uuid import UUID
 
 from starlette.types import Scope
 
+import rules
 from errors import BadRequest
+from rules import ID_MAX, NO_SUCH_ID
 
 _CANONICAL_INTEGER = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
-_LARGEST_ID = 2**63 - 1
-NO_SUCH_ID = 0  # identities start at 1, so nothing is ever found under it
+NAME_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": ID_MAX},
+        {"type": "string", "format": "uuid"},
+    ]
+}
 
 
 def segments(scope: Scope) -> tuple[str, ...]:
@@ -36,6 +43,15 @@ def number(segment: str) -> int | None:
     """An id or a `seq`: NO_SUCH_ID for one that cannot exist, None for what is no canonical decimal integer."""
     if not _CANONICAL_INTEGER.fullmatch(segment):
         return None
-    if segment[0] == "-" or len(segment) > 19 or int(segment) > _LARGEST_ID:
+    if segment[0] == "-" or len(segment) > 19 or int(segment) > ID_MAX:
         return NO_SUCH_ID
     return int(segment)
+
+
+def name(segment: str) -> int | UUID | None:
+    """An id, or a uid in any case."""
+    try:
+        uid: UUID = rules.UID.check(segment)
+    except ValueError:
+        return number(segment)
+    return uid

@@ -104,6 +104,7 @@ def test_every_change_says_who_when_what_and_what_it_was(person: Meet) -> None:
         "title": [None, "Buy milk"],
         "description": [None, "Two litres"],
         "completed": [None, False],
+        "position": [None, task["position"]],
     }
     assert made[1]["fields"] == {
         "title": ["Buy milk", "Buy oat milk"],
@@ -354,7 +355,7 @@ def test_what_was_deleted_for_good_is_a_conflict_without_fields(person: Meet) ->
             ["error", "code", "detail", "message"],
             "UNDO_CONFLICT",
         )
-        assert body["error"] == "The task was deleted for good, so this cannot be undone"
+        assert body["error"] == "What was changed was deleted for good, so this cannot be undone"
     assert changes(dora) == made
 
 

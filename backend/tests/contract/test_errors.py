@@ -13,12 +13,16 @@ import pytest
 
 import errors
 from tests import servers
+from tests.conftest import sql
 from tests.contract.conftest import BURST, at_work
 from tests.contract.wire import JSON, ORIGIN, Reply, ask, say, stream
 from tests.people import SECRET, Person, token_for
 from tests.signers import Signer
 
 PROBLEM = "application/problem+json"
+MANY_LISTS = """
+INSERT INTO lists (user_id, name, version) SELECT $1, 'List', n FROM generate_series(1, $2::int) AS n
+"""
 TITLE = b'{"title":"a"}'
 BREAK = b'{"title":"Break"}'
 NAMED = b'{"title":"a","uid":"3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e"}'
@@ -86,6 +90,7 @@ class Failure(NamedTuple):
     token: bool = True
     before: int = 0  # requests of the same user that come first
     created: bytes | None = None  # the body of a POST with the same headers that comes first
+    lists: int = 0  # of the same user that come first
     then: tuple[Step, ...] = ()  # after it, requests that concern the task it made
     running: bool = False  # another request with the same key, meanwhile
     head: str = ""  # instead of all that: these lines, for what no client library sends
@@ -119,6 +124,10 @@ RUNNING, IN_TRASH, CONFLICT = (
     (409, "UID_IN_TRASH"),
     (409, "UNDO_CONFLICT"),
 )
+FULL, NO_ROOM = (409, "LIMIT_REACHED"), (409, "POSITION_EXHAUSTED")
+AT_THE_END = b'{"title":"a","position":"%s"}' % (b"z" * 128)  # nothing fits behind it
+BACKWARDS = b'{"title":"a","start":"2026-12-02","due":"2026-12-01"}'
+NAME = b'{"name":"a"}'
 FAILURES = [
     Failure("title missing", 400, "POST", TASKS, b"{}", JSON),
     Failure("title too long", 400, "POST", TASKS, b'{"title":"%s"}' % (b"a" * 201), JSON),
@@ -199,6 +208,15 @@ FAILURES = [
     Failure("unknown path", 404, "GET", "/nowhere", token=False),
     Failure("unknown path, unknown method", 404, "PROPFIND", "/nowhere", token=False),
     Failure("doubled slash", 404, "GET", "//health", token=False),
+    Failure("list does not exist", 400, "POST", TASKS, b'{"title":"a","list_id":7}', JSON),
+    Failure("parent does not exist", 400, "PUT", TASKS + "/7", b'{"parent_id":true}', JSON),
+    Failure("no such place", 400, "POST", TASKS, b'{"title":"a","position":"b0"}', JSON),
+    Failure("due before start", 400, "POST", TASKS, BACKWARDS, JSON),
+    Failure("a list's name missing", 400, "POST", "/v1/lists", b"{}", JSON),
+    Failure("a name that is none", 400, "GET", "/v1/tasks/abc"),
+    Failure("absent list", 404, "GET", f"/v1/lists/{2**63 - 1}"),
+    Failure("absent list, restored", 404, "POST", "/v1/trash/lists/7/restore"),
+    Failure("PUT under /v1", 405, "PUT", "/v1/lists/7", NAME, JSON),
     Failure("absent task", 404, "GET", TASKS + f"/{2**63 - 1}"),
     Failure("id beyond 64 bits", 404, "DELETE", TASKS + f"/{2**63}"),
     Failure("absent task, toggled", 404, "PATCH", TASKS + "/0/complete"),
@@ -229,6 +247,16 @@ FAILURES = [
         JSON,
         created=TITLE,
         then=(DELETE, PURGE),
+    ),
+    Failure("one list too many", FULL, "POST", "/v1/lists", NAME, JSON, lists=500),
+    Failure(
+        "no room behind the last one",
+        NO_ROOM,
+        "POST",
+        TASKS,
+        b'{"title":"a","position":"last"}',
+        JSON,
+        created=AT_THE_END,
     ),
     Failure("a place that the log does not have", 410, "GET", "/v1/changes?since=7"),
     Failure("another version of the list", 412, "POST", TASKS, TITLE, {**JSON, "If-Match": '"7"'}),
@@ -298,6 +326,8 @@ def provoke(failure: Failure, url: str, database_url: str, extra: dict[str, str]
         return stream(url, failure.method, target, failure.body, end=False, headers=headers)
     for _ in range(failure.before):
         assert ask(url, "GET", f"/api/{user}/tasks", None, token).status == 200
+    if failure.lists:
+        sql(database_url, MANY_LISTS, user, failure.lists)
     if failure.created:
         created = ask(url, "POST", f"/api/{user}/tasks", failure.created, headers)
         assert created.status == 201

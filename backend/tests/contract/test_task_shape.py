@@ -22,6 +22,7 @@ Meet = Callable[[str], Person]
 KEYS = [
     *("id", "user_id", "title", "description", "completed", "created_at", "updated_at"),
     *("uid", "version", "completed_at"),
+    *("list_id", "parent_id", "position", "priority", "labels", "start", "due"),
 ]
 RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -79,8 +80,18 @@ def test_every_key_is_always_there_in_order(ada: Person) -> None:
         assert type(shown["completed"]) is bool
         assert all(
             type(shown[key]) is str
-            for key in ("user_id", "title", "created_at", "updated_at", "uid")
+            for key in (
+                "user_id",
+                "title",
+                "created_at",
+                "updated_at",
+                "uid",
+                "position",
+                "priority",
+            )
         )
+        assert [shown[key] for key in ("list_id", "parent_id", "start", "due")] == [None] * 4
+        assert (shown["priority"], shown["labels"]) == ("none", [])
         assert type(shown["completed_at"]) is (str if shown["completed"] else type(None))
 
 

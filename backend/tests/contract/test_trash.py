@@ -25,9 +25,13 @@ Meet = Callable[[str], Person]
 
 TRASH = "/v1/trash"
 LARGEST = 2**63 - 1
+UID = "3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e"
 KEYS = [
     *("id", "user_id", "title", "description", "completed", "created_at", "updated_at"),
-    *("uid", "version", "completed_at", "deleted_at"),
+    *("uid", "version", "completed_at"),
+    *("list_id", "parent_id", "position", "priority", "labels", "start", "due"),
+    "deleted_at",
+    "entity",
 ]
 CURSOR = [{"field": "cursor", "message": "Cursor is not valid"}]
 LIMIT = [{"field": "limit", "message": "Limit must be an integer from 1 to 500"}]
@@ -121,6 +125,7 @@ def test_the_trash_shows_the_last_deleted_first_each_as_it_was_and_when_it_was_d
         assert shown["version"] > tasks[place]["version"]
         assert {**shown, **of(tasks[place], "version", "updated_at")} == {
             **tasks[place],
+            "entity": "task",
             "deleted_at": shown["deleted_at"],
         }
     times = [moment(one["deleted_at"]) for one in reply.data]
@@ -352,10 +357,14 @@ def test_a_restoration_ignores_its_body_but_not_its_size(ada: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    "id", ["01", "abc", "1.0", "+1", "-0", "1_0", "%201", "%D9%A1", "1%00", "%FF"]
+    "id",
+    [
+        *("01", "abc", "1.0", "+1", "-0", "1_0", "%201", "%D9%A1", "1%00", "%FF"),
+        *(UID.replace("-", ""), f"%7B{UID}%7D", UID[:-1], f"{UID}0"),
+    ],
 )
-def test_what_is_no_canonical_decimal_integer_is_400(ada: Person, id: str) -> None:
-    problem = [{"field": "task_id", "message": "Task id must be an integer"}]
+def test_what_is_no_canonical_decimal_integer_and_no_uid_is_400(ada: Person, id: str) -> None:
+    problem = [{"field": "task_id", "message": "Task id must be an integer or a uid"}]
     assert refused(restore(ada, id), problem)
     assert refused(purge(ada, id), problem)
 

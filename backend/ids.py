@@ -1,0 +1,33 @@
+"""An object is named by its id or, under /v1, by its uid, which a client may have chosen before there was an id."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from database import OwnerDatabase
+from entities import ENTITIES, Entity
+from rules import NO_SUCH_ID
+from statements import SCOPE
+
+Name = int | UUID
+
+FIND = {
+    entity.name: f"""
+WITH {SCOPE}
+SELECT object.id FROM scope CROSS JOIN LATERAL (
+    SELECT id
+    FROM {entity.table}
+    WHERE user_id = scope.user_id AND uid = $2
+    OFFSET 0
+) AS object
+"""  # noqa: S608  # of constants only
+    for entity in ENTITIES
+}
+
+
+async def of(db: OwnerDatabase, entity: Entity, name: Name) -> int:
+    """The id: of a uid that nothing of the user has, NO_SUCH_ID."""
+    if isinstance(name, int):
+        return name
+    rows = await db.read(FIND[entity.name], name)
+    return rows[0]["id"] if rows else NO_SUCH_ID

@@ -1,0 +1,72 @@
+"""What refers to what, as the writer's SQL keeps it: nothing breaks a tree or a list, whoever asks."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+from entities import BY_NAME, REFERRERS, Column, Entity
+
+# Nothing that is there ever refers to what is not, or is in the trash. What is in the trash may
+# refer to what is there too.
+
+
+def refuse_dangling(entity: Entity, was: str = "") -> str:
+    """`was`: the object as it was, in which case only what is new must be looked at."""
+    allowed = f" OR {entity.name}.deleted_at IS NOT NULL" if was else ""
+    return "".join(
+        f"""\
+IF {entity.name}.{column.name} IS NOT NULL{_is_new(entity, column, was)} THEN
+    IF NOT EXISTS (
+        SELECT FROM {BY_NAME[column.refers_to].table} AS t
+        WHERE t.user_id = p_user_id AND t.id = {entity.name}.{column.name}
+            AND (t.deleted_at IS NULL{allowed})
+    ) THEN
+        outcome := 'dangling';
+    END IF;
+END IF;
+"""  # of constants only
+        for column in entity.references
+    )
+
+
+def _is_new(entity: Entity, column: Column, was: str) -> str:
+    if not was:
+        return ""
+    now = entity.name
+    moved = f"{was}.{column.name} IS DISTINCT FROM {now}.{column.name}"
+    return f" AND ({moved} OR ({was}.deleted_at IS NOT NULL AND {now}.deleted_at IS NULL))"
+
+
+# While a table is new, PostgreSQL thinks every index as good that begins with the user, takes the
+# last one that was made (the primary key: see migration 0006), and would read all of the user's rows
+# for each edit. To a range in order only the index of the column fits.
+
+
+def found_by_its_index(column: str, value: str) -> str:
+    return f"t.{column} BETWEEN {value} AND {value}"
+
+
+def refuse_in_use(entity: Entity, only_living: bool) -> str:
+    living = " AND t.deleted_at IS NULL" if only_living else ""
+    return "".join(
+        f"""\
+IF (
+    SELECT true FROM {other.table} AS t
+    WHERE t.user_id = p_user_id AND {found_by_its_index(column.name, "was.id")}{living}
+    ORDER BY t.{column.name} LIMIT 1
+) THEN
+    outcome := 'in_use';
+END IF;
+"""  # noqa: S608  # of constants only
+        for other, column in REFERRERS[entity.name]
+    )
+
+
+def refuse_what_breaks(entity: Entity) -> str:
+    return f"""\
+IF was.deleted_at IS NULL AND {entity.name}.deleted_at IS NOT NULL THEN
+{indent(refuse_in_use(entity, only_living=True), "    ")}\
+    NULL;
+END IF;
+{refuse_dangling(entity, "was")}\
+"""
