@@ -18,14 +18,21 @@ from pathlib import Path
 
 # Before anything an older Python cannot run. The whole file must stay readable to the parser of Python 3.6.
 if sys.hexversion < 0x030B0000:
-    sys.exit(f"This needs Python 3.11 or newer, and this is {sys.version.split()[0]}: try python3.11 run.py.")
+    sys.exit(
+        f"This needs Python 3.11 or newer, and this is {sys.version.split()[0]}: try python3.11 run.py."
+    )
 
 ROOT = Path(__file__).resolve().parent
 BACKEND = ROOT / "backend"
 try:
     VENV = Path(os.environ.get("TODO_VENV") or ROOT / ".venv").expanduser().absolute()
-except (RuntimeError, OSError):  # no home folder to put for the ~, or the folder we stand in was deleted
-    sys.exit("TODO_VENV cannot be made a full path here: write it out, as in TODO_VENV=/srv/todo/venv.")
+except (
+    RuntimeError,
+    OSError,
+):  # no home folder to put for the ~, or the folder we stand in was deleted
+    sys.exit(
+        "TODO_VENV cannot be made a full path here: write it out, as in TODO_VENV=/srv/todo/venv."
+    )
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 LOCK = VENV / "run.lock"  # also the sign that the folder is ours to rebuild
 
@@ -36,7 +43,14 @@ DEV = (*RUNTIME, BACKEND / "requirements-dev.txt")
 # PYTHONOPTIMIZE would take the assertions out of the tests; PYTHONWARNINGS=error makes errors of other people's advice.
 MISLEAD_PYTHON = frozenset(
     {
-        *("PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "PYTHONCASEOK"),
+        *(
+            "PYTHONHOME",
+            "PYTHONPATH",
+            "PYTHONSAFEPATH",
+            "PYTHONPLATLIBDIR",
+            "PYTHONEXECUTABLE",
+            "PYTHONCASEOK",
+        ),
         *("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "__PYVENV_LAUNCHER__"),
     }
 )
@@ -44,16 +58,55 @@ MISLEAD_PYTHON = frozenset(
 # where packages come from, and how they are fetched: that is for whoever runs this to choose.
 WANTED_OF_PIP = frozenset(
     {
-        *("INDEX_URL", "EXTRA_INDEX_URL", "NO_INDEX", "FIND_LINKS", "PROXY", "CERT", "CLIENT_CERT", "TRUSTED_HOST"),
-        *("TIMEOUT", "DEFAULT_TIMEOUT", "RETRIES", "RESUME_RETRIES", "CACHE_DIR", "NO_CACHE_DIR", "CONFIG_FILE"),
-        *("KEYRING_PROVIDER", "USE_FEATURE", "USE_DEPRECATED", "ONLY_BINARY", "NO_BINARY", "PREFER_BINARY"),
+        *(
+            "INDEX_URL",
+            "EXTRA_INDEX_URL",
+            "NO_INDEX",
+            "FIND_LINKS",
+            "PROXY",
+            "CERT",
+            "CLIENT_CERT",
+            "TRUSTED_HOST",
+        ),
+        *(
+            "TIMEOUT",
+            "DEFAULT_TIMEOUT",
+            "RETRIES",
+            "RESUME_RETRIES",
+            "CACHE_DIR",
+            "NO_CACHE_DIR",
+            "CONFIG_FILE",
+        ),
+        *(
+            "KEYRING_PROVIDER",
+            "USE_FEATURE",
+            "USE_DEPRECATED",
+            "ONLY_BINARY",
+            "NO_BINARY",
+            "PREFER_BINARY",
+        ),
         *("NO_COLOR", "VERBOSE", "QUIET", "LOG", "PROGRESS_BAR"),
     }
 )
 MISLEAD_UV = frozenset(
     {
-        *("SYSTEM_PYTHON", "PYTHON", "MANAGED_PYTHON", "NO_MANAGED_PYTHON", "PYTHON_PREFERENCE", "WORKING_DIR"),
-        *("CONSTRAINT", "BUILD_CONSTRAINT", "OVERRIDE", "EXCLUDE", "EXCLUDE_NEWER", "RESOLUTION", "PRERELEASE"),
+        *(
+            "SYSTEM_PYTHON",
+            "PYTHON",
+            "MANAGED_PYTHON",
+            "NO_MANAGED_PYTHON",
+            "PYTHON_PREFERENCE",
+            "WORKING_DIR",
+        ),
+        *(
+            "CONSTRAINT",
+            "BUILD_CONSTRAINT",
+            "OVERRIDE",
+            "EXCLUDE",
+            "EXCLUDE_NEWER",
+            "RESOLUTION",
+            "PRERELEASE",
+        ),
         *("TORCH_BACKEND", "PROJECT", "WORKING_DIRECTORY", "NO_VERIFY_HASHES"),
     }
 )
@@ -75,7 +128,9 @@ NO_NETWORK = (
 
 DISK_FULL = f"The disk that holds {VENV} is full; make room, or set TODO_VENV to another place."
 
-ALWAYS_INSTALLED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)(?=[ \\]*$)", re.MULTILINE)  # without a condition
+ALWAYS_INSTALLED = re.compile(
+    r"^([A-Za-z0-9._-]+)==([^\s;]+)(?=[ \\]*$)", re.MULTILINE
+)  # without a condition
 LIST_INSTALLED = """
 from importlib.metadata import distributions
 for package in distributions():
@@ -120,7 +175,11 @@ def main(arguments: list[str]) -> int:
         return become("-m", "pytest", *test_arguments(arguments[1:]), folder=BACKEND)
     if first == "lint":
         return lint()
-    return become(str(BACKEND / "cli.py"), *(["serve"] if first.startswith("-") or not arguments else []), *arguments)
+    return become(
+        str(BACKEND / "cli.py"),
+        *(["serve"] if first.startswith("-") or not arguments else []),
+        *arguments,
+    )
 
 
 def mend_surroundings() -> None:
@@ -173,7 +232,9 @@ def become(*arguments: str, folder: Path | None = None) -> int:
     try:
         os.execv(command[0], command)
     except OSError as error:
-        say(f"{PYTHON} cannot be run ({error.strerror}); remove {VENV}, and the next run makes it again.")
+        say(
+            f"{PYTHON} cannot be run ({error.strerror}); remove {VENV}, and the next run makes it again."
+        )
         return 1
 
 
@@ -183,7 +244,11 @@ def test_arguments(arguments: list[str]) -> list[str]:
     translated = []
     for argument in arguments:
         path, *rest = argument.split("::", 1)
-        if (path.endswith(".py") or "/" in path) and not path.startswith("-") and Path(path).exists():
+        if (
+            (path.endswith(".py") or "/" in path)
+            and not path.startswith("-")
+            and Path(path).exists()
+        ):
             named = True
             argument = "::".join([str(Path(path).absolute()), *rest])
         translated.append(argument)
@@ -197,7 +262,9 @@ def lint() -> int:
         ["ruff", "format", "--check", "--config", "pyproject.toml", *places],
         ["mypy", "--strict", *places],
     )
-    return max([subprocess.call([str(PYTHON), "-m", *command], cwd=BACKEND) for command in commands])
+    return max(
+        [subprocess.call([str(PYTHON), "-m", *command], cwd=BACKEND) for command in commands]
+    )
 
 
 def make_environment(kind: str) -> None:
@@ -259,7 +326,9 @@ def read(file: Path) -> str:
 def only_one_at_a_time() -> Iterator[None]:
     """Held while installing; the system lets go of it when this process ends, however it ends."""
     if VENV.is_dir() and any(VENV.iterdir()) and not LOCK.exists():
-        raise SetupError(f"{VENV} was not made by run.py; remove it, or set TODO_VENV to another path.")
+        raise SetupError(
+            f"{VENV} was not made by run.py; remove it, or set TODO_VENV to another path."
+        )
     VENV.mkdir(parents=True, exist_ok=True)
     with LOCK.open("a") as file:
         os.set_inheritable(file.fileno(), True)  # should we be killed, the installer still holds it
@@ -280,7 +349,9 @@ def only_one_at_a_time() -> Iterator[None]:
 
 def renew(kind: str) -> None:
     stamps = {file: read(file) for file in (stamp_file("runtime"), stamp_file("dev"))}
-    sound = PYTHON.exists() and any(text.startswith(foundation() + "\n") for text in stamps.values())
+    sound = PYTHON.exists() and any(
+        text.startswith(foundation() + "\n") for text in stamps.values()
+    )
     if not sound:
         create()
     # A crash from here on leaves no stamp, so that the next run starts from nothing.
@@ -316,9 +387,7 @@ def create() -> None:
         raise SetupError(no_installer()) from error
     try:
         venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(VENV)
-    except (
-        ValueError
-    ) as error:  # ':' would end an entry of PATH; bytes that are no UTF-8 cannot be written into a script
+    except ValueError as error:  # ':' would end an entry of PATH; bytes that are no UTF-8 cannot be written into a script
         raise SetupError(
             f"No environment can be made in {VENV}, because its path has a {os.pathsep!r} or bytes that are not UTF-8; "
             "set TODO_VENV to another path."
@@ -332,7 +401,9 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def install(requirements: tuple[Path, ...]) -> None:
-    say(f"Installing what {' and '.join(file.name for file in requirements)} names into {VENV} (once).")
+    say(
+        f"Installing what {' and '.join(file.name for file in requirements)} names into {VENV} (once)."
+    )
     options = ["--require-hashes"]
     for file in requirements:
         options += ["-r", str(file)]
@@ -349,10 +420,18 @@ def install(requirements: tuple[Path, ...]) -> None:
 
 def make_sure_of(requirements: tuple[Path, ...]) -> None:
     """A configuration file of pip's or uv's may have sent the packages elsewhere, or asked for a rehearsal."""
-    wanted = {match for file in requirements for match in ALWAYS_INSTALLED.findall(file.read_text(encoding="utf-8"))}
-    asked = subprocess.run([str(PYTHON), "-I", "-c", LIST_INSTALLED], capture_output=True, text=True, check=False)
+    wanted = {
+        match
+        for file in requirements
+        for match in ALWAYS_INSTALLED.findall(file.read_text(encoding="utf-8"))
+    }
+    asked = subprocess.run(
+        [str(PYTHON), "-I", "-c", LIST_INSTALLED], capture_output=True, text=True, check=False
+    )
     installed = {canonical(line) for line in asked.stdout.split()}
-    missing = sorted(name for name, version in wanted if canonical(f"{name}=={version}") not in installed)
+    missing = sorted(
+        name for name, version in wanted if canonical(f"{name}=={version}") not in installed
+    )
     if missing:
         raise SetupError(
             f"The installer reported success, but {', '.join(missing[:3])} is not in {VENV}: look for options such as "
@@ -377,7 +456,12 @@ def installers() -> Iterator[list[str]]:
 
 
 def works(*command: str) -> bool:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        ).returncode
+        == 0
+    )
 
 
 def run_visibly(command: list[str]) -> tuple[int, list[str]]:

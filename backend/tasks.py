@@ -296,7 +296,8 @@ def written(outcomes: list[Outcome]) -> Task:
 
 def shown(task: Task) -> Task:
     """The task as a client reads it: what its times are in their zones depends on the rules of today."""
-    zoned = [name for name in ("start", "due") if (task[name] or "").endswith("]")]
-    if not zoned:
+    start, due = task["start"], task["due"]
+    if start is None and due is None:
         return task
-    return {**task, **{name: times.shown(task[name]) for name in zoned}}
+    again = {name: times.shown(time) for name, time in (("start", start), ("due", due)) if time}
+    return {**task, **again}
