@@ -387,7 +387,8 @@ def create() -> None:
         raise SetupError(no_installer()) from error
     try:
         venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(VENV)
-    except ValueError as error:  # ':' would end an entry of PATH; bytes that are no UTF-8 cannot be written into a script
+    except ValueError as error:
+        # ':' would end an entry of PATH; bytes that are no UTF-8 cannot be written into a script
         raise SetupError(
             f"No environment can be made in {VENV}, because its path has a {os.pathsep!r} or bytes that are not UTF-8; "
             "set TODO_VENV to another path."
