@@ -1,7 +1,8 @@
 """The one writer: edits in, an outcome for each out. Nothing else inserts, updates or deletes what users keep.
 
-`writer.py` has the one SQL function that does it. It is installed under a name with the hash of its text
-(postgres/functions.py), so that servers of several releases can work at the same time, each with its own.
+`writer.py` puts together the one SQL function that does it; the other modules have its parts. It is installed under a
+name with the hash of its text (postgres/functions.py), so that servers of several releases can work at the same time,
+each with its own.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ EDITS_MAX = 500  # in one call of the function: a tenth of a second
 Status = Literal[
     "done",
     "same",  # nothing to change, and nothing was
-    "absent",  # there is no such object, or it is in the trash, or out of it, where it should not be
+    "absent",  # there is no such object, or not where `in_trash` says, or it has been touched since
     "stale",  # it is at none of the versions in `if_match`
     "exists",  # a creation: an object with this uid is there already
     "in_trash",  # a creation: an object with this uid is in the trash
@@ -214,7 +215,7 @@ def microseconds(at: datetime) -> int:
 
 
 def first_of_group(group: UUID) -> int | None:
-    """The number of a group's first change, which its last 12 digits are. None: it does not say (see `_log`)."""
+    """The number of its first change, which its last 12 digits are; None for a group of before migration 0005."""
     return int(group.hex[-12:], 16) if group.version == 8 else None
 
 

@@ -9,23 +9,42 @@ from entities import DELETED_AT, Column, Entity
 from storage.log import NEXT_CHANGE, log, logged
 
 
-def _difference(entity: Entity, column: Column) -> str:
+def wanted(entity: Entity) -> str:
+    """What an edit makes of the object. The time of a deletion comes with the number of its change."""
     now = entity.name
-    return f"'{column.name}', jsonb_build_array({logged('was', column)}, {logged(now, column)})"
-
-
-def _stamps(entity: Entity) -> str:
-    return "".join(
-        f"""\
-IF NOT {entity.name}.{column.since} THEN
-    {entity.name}.{column.name} := NULL;
-ELSIF {entity.name}.{column.name} IS NULL THEN
-    {entity.name}.{column.name} := v_at;
+    return f"""\
+IF e_op = 'update' THEN
+    {now} := jsonb_populate_record(was, e_set);
+ELSIF e_op = 'delete' THEN
+    {now}.deleted_at := coalesce(was.deleted_at, 'infinity');
+ELSIF e_op = 'restore' THEN
+    {now}.deleted_at := NULL;
 END IF;
 """
-        for column in entity.changeable
-        if column.since
-    )
+
+
+def change(entity: Entity) -> str:
+    """The row as it is `wanted`, and what differs in the log.
+
+    All deletions of a call have the time of its first change, so that what was deleted together can be found by it.
+    """
+    now = entity.name
+    return f"""\
+{NEXT_CHANGE}\
+IF e_op = 'update' THEN
+{indent(_update(entity), "    ")}\
+{_toggle(entity)}\
+ELSE
+    {now}.deleted_at := CASE WHEN e_op = 'delete' THEN v_began END;
+    v_fields := jsonb_build_object({_difference(entity, DELETED_AT)});
+    v_op := e_op;
+END IF;
+{_written(entity)}\
+IF NOT FOUND THEN  -- written by a function of before migration 0004, which takes no lock
+    RAISE serialization_failure;
+END IF;
+{log(entity, "was.id", "coalesce(v_op, 'update')", "v_fields")}\
+"""
 
 
 def _update(entity: Entity) -> str:
@@ -49,6 +68,20 @@ END IF;
 """
 
 
+def _stamps(entity: Entity) -> str:
+    return "".join(
+        f"""\
+IF NOT {entity.name}.{column.since} THEN
+    {entity.name}.{column.name} := NULL;
+ELSIF {entity.name}.{column.name} IS NULL THEN
+    {entity.name}.{column.name} := v_at;
+END IF;
+"""
+        for column in entity.changeable
+        if column.since
+    )
+
+
 def _toggle(entity: Entity) -> str:
     if not entity.toggles:
         return ""
@@ -62,21 +95,9 @@ ELSIF e_op = 'toggle' THEN
 """
 
 
-# What an edit makes of the object. The time of a deletion is that of the call's first change, so
-# that what was deleted together has the same; it comes with the number of the change.
-
-
-def wanted(entity: Entity) -> str:
+def _difference(entity: Entity, column: Column) -> str:
     now = entity.name
-    return f"""\
-IF e_op = 'update' THEN
-    {now} := jsonb_populate_record(was, e_set);
-ELSIF e_op = 'delete' THEN
-    {now}.deleted_at := coalesce(was.deleted_at, 'infinity');
-ELSIF e_op = 'restore' THEN
-    {now}.deleted_at := NULL;
-END IF;
-"""
+    return f"'{column.name}', jsonb_build_array({logged('was', column)}, {logged(now, column)})"
 
 
 def _written(entity: Entity) -> str:
@@ -105,23 +126,3 @@ RETURNING * INTO {now};
 
 def _toggled(entity: Entity) -> list[Column]:
     return [column for column in entity.own if entity.toggles in (column.name, column.since)]
-
-
-def change(entity: Entity) -> str:
-    now = entity.name
-    return f"""\
-{NEXT_CHANGE}\
-IF e_op = 'update' THEN
-{indent(_update(entity), "    ")}\
-{_toggle(entity)}\
-ELSE
-    {now}.deleted_at := CASE WHEN e_op = 'delete' THEN v_began END;
-    v_fields := jsonb_build_object({_difference(entity, DELETED_AT)});
-    v_op := e_op;
-END IF;
-{_written(entity)}\
-IF NOT FOUND THEN  -- written by a function of before migration 0004, which takes no lock
-    RAISE serialization_failure;
-END IF;
-{log(entity, "was.id", "coalesce(v_op, 'update')", "v_fields")}\
-"""

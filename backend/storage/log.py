@@ -35,11 +35,11 @@ VALUES (
 """  # noqa: S608  # of constants only
 
 
-def _in_utc(value: str) -> str:
-    """A time as the log holds it."""
-    return f"to_char({value} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
-
-
 def logged(record: str, column: Column) -> str:
+    """A column's value as the log holds it."""
     value = f"{record}.{column.name}"
     return _in_utc(value) if column.type == "timestamptz" else value
+
+
+def _in_utc(value: str) -> str:
+    return f"to_char({value} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"

@@ -1,4 +1,4 @@
-"""What refers to what, as the writer's SQL keeps it: nothing breaks a tree or a list, whoever asks."""
+"""What refers to what, as the writer's SQL guards it: no edit makes a reference dangle, whoever sends it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from entities import BY_NAME, REFERRERS, Column, Entity
 
 
 def refuse_dangling(entity: Entity, was: str = "") -> str:
-    """`was`: the object as it was, in which case only what is new must be looked at."""
+    """`was`: the record of the object before the edit; then only references that are new are looked up.
+
+    The look-up has an IF of its own: PL/pgSQL is much faster with a condition that reads no table.
+    """
     allowed = f" OR {entity.name}.deleted_at IS NOT NULL" if was else ""
     return "".join(
         f"""\

@@ -54,38 +54,45 @@ IF e_entity = '{entity.name}' THEN
         IF e_op = 'create' THEN
 {indent(create(entity), " " * 12)}\
         ELSE
-            outcome := 'done';
-            SELECT * INTO was FROM {entity.table} AS t WHERE user_id = p_user_id AND t.id = e_id;
-            {now} := was;
-            IF was.id IS NULL OR (was.deleted_at IS NOT NULL) <> e_in_trash
-               OR was.updated_at >= e_untouched_since THEN
-                outcome := 'absent';
-                {now} := NULL;
-            ELSIF e_if_match IS NOT NULL AND NOT EXISTS (
-                SELECT FROM jsonb_array_elements(e_if_match) AS pair
-                WHERE (pair ->> 0)::bigint = was.version AND coalesce(
-                    (pair ->> 1)::bigint = (extract(epoch FROM was.updated_at) * 1000000)::bigint, true
-                )
-            ) THEN
-                outcome := 'stale';
-            ELSIF e_op = 'purge' THEN
-{indent(purge(entity), " " * 16)}\
-            ELSE
-{indent(wanted(entity), " " * 16)}\
-                IF e_skips_same AND {now} IS NOT DISTINCT FROM was THEN
-                    outcome := 'same';
-                ELSIF e_op <> 'toggle' THEN
-{indent(refuse_what_breaks(entity), " " * 20)}\
-                END IF;
-                IF outcome = 'done' THEN
-{indent(change(entity), " " * 20)}\
-                ELSE
-                    {now} := was;
-                END IF;
-            END IF;
+{indent(_edit_existing(entity), " " * 12)}\
         END IF;
         item := CASE WHEN p_rows AND {now}.id IS NOT NULL THEN row_to_json({now}) END;
     END;
+END IF;
+"""  # of constants only
+
+
+def _edit_existing(entity: Entity) -> str:
+    now = entity.name
+    return f"""\
+outcome := 'done';
+SELECT * INTO was FROM {entity.table} AS t WHERE user_id = p_user_id AND t.id = e_id;
+{now} := was;
+IF was.id IS NULL OR (was.deleted_at IS NOT NULL) <> e_in_trash
+   OR was.updated_at >= e_untouched_since THEN
+    outcome := 'absent';
+    {now} := NULL;
+ELSIF e_if_match IS NOT NULL AND NOT EXISTS (
+    SELECT FROM jsonb_array_elements(e_if_match) AS pair
+    WHERE (pair ->> 0)::bigint = was.version AND coalesce(
+        (pair ->> 1)::bigint = (extract(epoch FROM was.updated_at) * 1000000)::bigint, true
+    )
+) THEN
+    outcome := 'stale';
+ELSIF e_op = 'purge' THEN
+{indent(purge(entity), "    ")}\
+ELSE
+{indent(wanted(entity), "    ")}\
+    IF e_skips_same AND {now} IS NOT DISTINCT FROM was THEN
+        outcome := 'same';
+    ELSIF e_op <> 'toggle' THEN
+{indent(refuse_what_breaks(entity), " " * 8)}\
+    END IF;
+    IF outcome = 'done' THEN
+{indent(change(entity), " " * 8)}\
+    ELSE
+        {now} := was;
+    END IF;
 END IF;
 """  # noqa: S608  # of constants only
 
