@@ -42,9 +42,11 @@ class Revision(NamedTuple):
 NOTHING_YET = Revision(0, datetime(1970, 1, 1, tzinfo=UTC))
 
 
-def last(own: Row) -> Revision:
-    """The user's last change, from a listing's own row (statements.py)."""
-    return Revision(own["version"], own["updated_at"]) if own["version"] else NOTHING_YET
+def last(first_row: Row) -> Revision:
+    """The user's last change, which the first row of a listing says (statements.py)."""
+    if not first_row["version"]:
+        return NOTHING_YET
+    return Revision(first_row["version"], first_row["updated_at"])
 
 
 CHANGE = "seq, at, actor_kind, actor_id, group_id::text, entity, entity_id, op, fields"

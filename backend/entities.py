@@ -30,9 +30,7 @@ class Column:
     rule: Rule | None = None
     rule_of_v1: Rule | None = None  # under /v1, where it takes more
     when_created: bool = True  # whether a creation takes it; `required` there where it must
-    when_changed: bool = (
-        True  # whether an update takes it; a column without is fixed once it is there
-    )
+    when_changed: bool = True  # whether an update takes it; else it is fixed once it is there
     required: bool = False
     since: str = ""  # the flag of which this column says since when it is true
     refers_to: str = ""  # the entity whose id this column holds
@@ -94,15 +92,8 @@ DELETED_AT = Column(
     shown=False,
     about="UTC, RFC 3339; it is deleted for good some time after",
 )
-KEPT_BY_WRITER = (
-    ID,
-    OWNER,
-    CREATED_AT,
-    UPDATED_AT,
-    UID,
-    VERSION,
-    DELETED_AT,
-)  # of every entity
+# Every entity has these.
+KEPT_BY_WRITER = (ID, OWNER, CREATED_AT, UPDATED_AT, UID, VERSION, DELETED_AT)
 _KEPT = {column.name for column in KEPT_BY_WRITER}
 
 # What is created later stands later, without a look at the others: `a5` for the change numbered 5,
@@ -136,12 +127,12 @@ class Entity:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Of what is shown."""
+        """The names of the columns that a client reads."""
         return tuple(column.name for column in self.shown)
 
     @cached_property
     def times(self) -> tuple[str, ...]:
-        """Those of them that are times."""
+        """Those of these names that are of times."""
         return tuple(column.name for column in self.shown if column.type == "timestamptz")
 
     @cached_property
@@ -161,7 +152,10 @@ class Entity:
 
     @cached_property
     def logged_as_sent(self) -> tuple[Column, ...]:
-        """Those of them whose first value is what a creation sets, and is not logged if there is none."""
+        """Those of them whose first value is in the edit that creates the object. Of the rest only the writer knows it.
+
+        Null and `initial` are not logged.
+        """
         return tuple(
             column
             for column in self.logged
@@ -182,7 +176,7 @@ class Entity:
 
 
 def _made(name: str, type: str, source: str, by: Callable[[Any], Any]) -> Column:
-    """A column by which PostgreSQL finds or orders rows, made of the column `source` where that is not null."""
+    """A column by which PostgreSQL finds or orders rows. It is null where `source` is."""
     return Column(
         name,
         type,

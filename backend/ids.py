@@ -26,7 +26,7 @@ SELECT object.id FROM scope CROSS JOIN LATERAL (
 
 
 async def of(db: OwnerDatabase, entity: Entity, name: Name) -> int:
-    """The id: of a uid that nothing of the user has, NO_SUCH_ID."""
+    """The id. NO_SUCH_ID if nothing of the user's has that uid."""
     if isinstance(name, int):
         return name
     rows = await db.read(FIND[entity.name], name)

@@ -41,7 +41,7 @@ SELECT there.count FROM scope CROSS JOIN LATERAL (
 ) AS there
 """  # noqa: S608  # of constants only
 
-# Tasks of a list that were deleted at the time $3, or are not deleted where that is null.
+# Tasks of the list $2 that were deleted at the time $3; if that is null, those that are not deleted.
 
 TASKS = f"""
 WITH {SCOPE}
@@ -83,7 +83,7 @@ async def create(
 
     async def work(db: OwnerDatabase) -> Outcome:
         latest = NOTHING_YET if if_match is None else await changes.latest(db)
-        placed: Mapping[str, Any] = {}  # where it is there already, nothing of them counts
+        placed: Mapping[str, Any] = {}  # if it is there already, it stays as it is
         if not (uid and await ids.of(db, LIST, uid)):
             await require_room(db)
             placed = await _placed(db, fields)
@@ -104,7 +104,7 @@ async def update(
     """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
 
     async def move(db: OwnerDatabase) -> List:
-        _require(await get(db, id), if_match)
+        _require_match(await get(db, id), if_match)
         placed = await _placed(db, fields, id)
         return _written(await db.store(storage.update(LIST, id, placed)))
 
@@ -123,7 +123,7 @@ async def delete(db: OwnerDatabase, id: int, if_match: Versions = None) -> None:
 
 
 async def _delete_with_tasks(db: OwnerDatabase, id: int, if_match: Versions) -> None:
-    _require(await get(db, id), if_match)
+    _require_match(await get(db, id), if_match)
     levels = _levels(await db.read(TASKS, id, None))
     edits = [storage.delete(TASK, task) for level in reversed(levels) for task in reversed(level)]
     await db.store(*edits, storage.delete(LIST, id), all=True, rows=False)
@@ -138,12 +138,13 @@ async def _restore(db: OwnerDatabase, id: int, if_match: Versions) -> List:
     rows = await db.read(GET_TRASHED, id)
     if not rows:
         raise NotFound("List not found")
-    _require(rows[0], if_match)
+    _require_match(rows[0], if_match)
     await require_room(db)
     levels = _levels(await db.read(TASKS, id, rows[0]["deleted_at"]))
     if len(levels) > trees.LEVELS_MAX:
         raise UndoConflict([], trees.TOO_DEEP)
-    # A parent of the first that does not come back with them is elsewhere by now, or in the trash.
+    # Those on the first level may have a parent that does not come back with them: it is in another
+    # list by now, or in the trash.
     alone = {"parent_id": None}
     top = [storage.restore(TASK, task, fields=alone) for level in levels[:1] for task in level]
     below = [storage.restore(TASK, task) for level in levels[1:] for task in level]
@@ -152,10 +153,10 @@ async def _restore(db: OwnerDatabase, id: int, if_match: Versions) -> List:
 
 def _levels(tasks: list[Row]) -> list[list[int]]:
     """The ids of those whose parent is not among them, then of those right below them, and so on."""
-    ids = {task["id"] for task in tasks}
+    among = {task["id"] for task in tasks}
     children: dict[int | None, list[int]] = {}
     for task in tasks:
-        parent = task["parent_id"] if task["parent_id"] in ids else None
+        parent = task["parent_id"] if task["parent_id"] in among else None
         children.setdefault(parent, []).append(task["id"])
     levels = [children.get(None, [])]
     while levels[-1]:
@@ -177,7 +178,7 @@ async def _placed(db: OwnerDatabase, fields: Mapping[str, Any], id: int = 0) -> 
     return {**fields, "position": await order.key(db, LIST, place, id)}
 
 
-def _require(found: List, if_match: Versions) -> None:
+def _require_match(found: List, if_match: Versions) -> None:
     if not Revision(found["version"], found["updated_at"]).is_one_of(if_match):
         raise PreconditionFailed({name: found[name] for name in LIST.names}, LIST.name)
 

@@ -19,7 +19,8 @@ SIBLINGS = {
     TASK.name: "deleted_at IS NULL AND list_id IS NOT DISTINCT FROM $4 AND parent_id IS NOT DISTINCT FROM $5",
 }
 
-# Where one stands, the $3, and who else stands around: $2 itself does not count.
+# The key of the sibling $3, the nearest keys around it, and those at both ends. $2, which is to be
+# moved, does not count.
 
 AROUND = {
     entity.name: f"""
@@ -47,24 +48,24 @@ NOT_A_SIBLING = {
     TASK.name: "Position must name a task of the same list and parent",
 }
 
+NOBODY_AROUND = dict.fromkeys(("own", "first", "last", "before", "after"))
+
 
 async def key(db: OwnerDatabase, entity: Entity, place: Place, id: int, *siblings_of: Any) -> str:
-    """The key for `place`, for the object `id`. Call it under the user's lock.
+    """The key that puts the object `id` at `place`. Call it under the user's lock.
 
-    `siblings_of` a task are its list and its parent. Beside those who share a key it is before or after all of them.
+    `siblings_of`: the list and the parent of a task; nothing for a list. If several siblings share a key, the new one is
+    before or after all of them: there is no room between.
     """
     sibling = await ids.of(db, entity, place.sibling)
     rows = await db.read(AROUND[entity.name], id, sibling, *siblings_of)
-    around = rows[0] if rows else NOBODY
+    around = rows[0] if rows else NOBODY_AROUND
     if place.where in ("before", "after") and (around["own"] is None or sibling == id):
         raise Invalid([Problem("position", NOT_A_SIBLING[entity.name])])
     try:
         return positions.between(*_bounds(place, around))
     except positions.Exhausted:
         raise PositionExhausted from None
-
-
-NOBODY = dict.fromkeys(("own", "first", "last", "before", "after"))
 
 
 def _bounds(place: Place, around: Row | dict[str, None]) -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
-"""Where a task stands among its siblings: a key that sorts by code point, and has room for another beside it.
+"""Where a task or a list stands among its siblings: a key that sorts by code point, with room for another beside it.
 
 The keys are those of npm's `fractional-indexing`, so that a client can make them, too. A key is a whole number and
 what follows a point that nobody writes, both in 62 digits. The first letter says how many digits the number has:

@@ -59,9 +59,6 @@ DELETE FROM idempotency_keys WHERE (user_id, key) IN (
 )
 """
 
-
-# What another object in the trash still refers to waits: that one has expired with it or before it.
-
 EXPIRED_TRASH = {
     entity.name: f"""
 SELECT deleted_at, id, user_id FROM {entity.table}
@@ -96,7 +93,7 @@ async def keep_clean(database: Database) -> None:
 
 
 async def remove_expired(pool: Pool, kept: Periods) -> int:
-    """How many changes, answers and tasks were removed; fewer where another server is at it."""
+    """How many changes, answers, tasks and lists were removed; fewer where another server is at it."""
     session = await connect(
         pool.address, Terms(RETENTION_ROLE, pool.terms.schema, READ if pool.terms.isolated else ())
     )
@@ -117,15 +114,17 @@ async def _remove(session: Session, sql: str, age: timedelta, kept: Periods) -> 
         async with _alone(session, kept, age) as expired_before:
             if expired_before is None:
                 return removed
-            batch = int(
-                (await session.execute(sql, BATCH, expired_before)).split()[1]
-            )  # of "DELETE 5000"
+            done = await session.execute(sql, BATCH, expired_before)
+            batch = int(done.removeprefix("DELETE "))
         removed += batch
     return removed
 
 
 async def _empty_trash(session: Session, pool: Pool, kept: Periods) -> int:
-    """Tasks before lists, and what is below a task before that one: what others refer to waits for them."""
+    """Tasks before lists, and what is below a task before that one.
+
+    What something in the trash still refers to waits for that, which was deleted with it or before it.
+    """
     removed = 0
     for entity in (TASK, LIST):
         while purged := await _purge_expired(entity, session, pool, kept):

@@ -108,7 +108,7 @@ def _priority(value: Any) -> str:
 
 
 def _labels(value: Any) -> list[str]:
-    """Of doubled ones the first is kept, as it is spelled; upper and lower case are the same."""
+    """Of labels that differ only in upper and lower case, the first is kept."""
     refused = wrong(f"Labels must be a list of at most {LABELS_MAX} strings")
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise refused
@@ -182,7 +182,7 @@ def _reference(name: str, entity: str, takes_uid: bool = False) -> Rule:
             raise wrong(f"{name} must be the id of a {entity} or null")
         return id
 
-    return Rule(check, {"anyOf": [*_ids(takes_uid), {"type": "null"}]})
+    return Rule(check, {"anyOf": [*_id_schemas(takes_uid), {"type": "null"}]})
 
 
 def _position(takes_uid: bool = False) -> Rule:
@@ -200,7 +200,7 @@ def _position(takes_uid: bool = False) -> Rule:
     beside = [
         {
             "type": "object",
-            "properties": {where: {"anyOf": _ids(takes_uid)}},
+            "properties": {where: {"anyOf": _id_schemas(takes_uid)}},
             "required": [where],
             "additionalProperties": False,
         }
@@ -210,7 +210,7 @@ def _position(takes_uid: bool = False) -> Rule:
 
 
 def _beside(value: Any, takes_uid: bool) -> Place | None:
-    """`{"before": 7}`; None for what is no such thing, ValueError for one that is wrong."""
+    """`{"before": 7}`. None if it is no object, ValueError if it is another one."""
     if not isinstance(value, dict):
         return None
     [(where, sibling)] = value.items()
@@ -220,7 +220,7 @@ def _beside(value: Any, takes_uid: bool) -> Place | None:
     return Place(where, id)
 
 
-def _ids(takes_uid: bool) -> list[dict[str, Any]]:
+def _id_schemas(takes_uid: bool) -> list[dict[str, Any]]:
     integer = {"type": "integer", "minimum": 1, "maximum": ID_MAX}
     return [integer, {"type": "string", "format": "uuid"}] if takes_uid else [integer]
 

@@ -32,12 +32,12 @@ class Wanted(NamedTuple):
 
 class Page(NamedTuple):
     tasks: list[Task]
-    end: str | None  # the place of the last one, where others come after it
+    end: str | None  # the place of the last one; None if no others come after it
 
 
 async def page(db: OwnerDatabase, wanted: Wanted, limit: int, after: str | None = None) -> Page:
     """At most `limit` tasks that come after the place `after`."""
-    arguments = Arguments(first=3)
+    arguments = Arguments(first=3)  # after the owner and the limit
     order = Order(wanted.sort, wanted.zone, arguments)
     condition = sql.condition(wanted.query, await _reader(db, wanted), arguments)
     if after is not None:

@@ -33,11 +33,13 @@ SELECT object.* FROM scope CROSS JOIN LATERAL (
 
 
 def listing(entity: Entity, condition: str, order: str, *more: Column) -> str:
-    """A page of them, as many as $2 says. The first row is the list's own: `version` and `updated_at` are those of the
-    user's last change."""
+    """A page of them, as many as $2 says.
+
+    The first row is no object: its `version` and `updated_at` are those of the user's last change.
+    """
     return f"""
 WITH {SCOPE}
-SELECT {_own_row(entity, *more)}
+SELECT {_last_change(entity, *more)}
 FROM scope LEFT JOIN LATERAL (
     SELECT seq, at
     FROM change_counters
@@ -55,7 +57,7 @@ SELECT object.* FROM scope CROSS JOIN LATERAL (
 """  # noqa: S608  # of constants only
 
 
-def _own_row(entity: Entity, *more: Column) -> str:
+def _last_change(entity: Entity, *more: Column) -> str:
     """A SELECT list of the shape of `columns`: NULLs, but for the user's last change."""
     last = {"version": "last.seq", "updated_at": "last.at"}
     return ", ".join(

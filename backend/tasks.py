@@ -149,16 +149,17 @@ async def create(
 async def _placed(
     db: OwnerDatabase, fields: Mapping[str, Any], uid: UUID | None
 ) -> Mapping[str, Any]:
-    """Nothing of `fields` counts where the task is there already."""
+    """`fields` as they are stored; none of them if there is a task with this `uid` already, which stays as it is."""
     if uid and await ids.of(db, TASK, uid):
         return {}
     return await trees.placed(db, fields)
 
 
 def _needs_others(fields: Mapping[str, Any]) -> bool:
-    """Whether others must be read before a task with `fields` is made. A list's id alone is checked as it is stored."""
-    alone = fields.get("parent_id") is None and not isinstance(fields.get("list_id"), UUID)
-    return not alone or isinstance(fields.get("position"), Place)
+    """Whether others must be read before a task with `fields` is made. The writer checks the id of a list itself."""
+    has_parent = fields.get("parent_id") is not None
+    names_list_by_uid = isinstance(fields.get("list_id"), UUID)
+    return has_parent or names_list_by_uid or isinstance(fields.get("position"), Place)
 
 
 async def update(
@@ -175,7 +176,7 @@ async def update(
 
 async def _move(db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions) -> Task:
     """What is below the task comes along to its new list."""
-    task = await _guarded(db, id, if_match)
+    task = await _matching(db, id, if_match)
     _check_times({**task, **fields})
     tree = await trees.below(db, id)
     stand = Stand(task["list_id"], task["parent_id"], id, tree[-1]["level"])
@@ -193,7 +194,7 @@ async def _reschedule(
     db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions
 ) -> Task:
     """Whether a time is right depends on the other one, so the task must still be what was read."""
-    task = await _guarded(db, id, if_match)
+    task = await _matching(db, id, if_match)
     _check_times({**task, **fields})
     [outcome] = await db.store(storage.update(TASK, id, fields, _seen(task)))
     if outcome.status == "stale":
@@ -221,7 +222,7 @@ async def delete(db: OwnerDatabase, id: int, if_match: Versions = None) -> None:
 
 
 async def _delete_tree(db: OwnerDatabase, id: int, if_match: Versions) -> None:
-    await _guarded(db, id, if_match)
+    await _matching(db, id, if_match)
     tree = await trees.below(db, id)
     await db.store(*(storage.delete(TASK, one["id"]) for one in reversed(tree)), all=True)
 
@@ -239,7 +240,7 @@ async def _restore(db: OwnerDatabase, id: int, if_match: Versions) -> Task:
     if not rows:
         raise NotFound("Task not found")
     [task] = rows
-    _require(task, if_match)
+    _require_match(task, if_match)
     tree = await trees.below(db, id)
     stand = await trees.restored(
         db, Stand(task["list_id"], task["parent_id"], id, tree[-1]["level"])
@@ -251,16 +252,16 @@ async def _restore(db: OwnerDatabase, id: int, if_match: Versions) -> Task:
     return written(await db.store(storage.restore(TASK, id, fields=fields), *along, all=True))
 
 
-async def _guarded(db: OwnerDatabase, id: int, if_match: Versions) -> Row:
-    """The task as it is stored, if `if_match` lets a write pass."""
+async def _matching(db: OwnerDatabase, id: int, if_match: Versions) -> Row:
+    """The task as it is stored. PreconditionFailed if `if_match` does not let a write pass."""
     rows = await db.read(GET[int], id)
     if not rows:
         raise NotFound("Task not found")
-    _require(rows[0], if_match)
+    _require_match(rows[0], if_match)
     return rows[0]
 
 
-def _require(task: Row, if_match: Versions) -> None:
+def _require_match(task: Row, if_match: Versions) -> None:
     if not Revision(task["version"], task["updated_at"]).is_one_of(if_match):
         raise PreconditionFailed(shown({name: task[name] for name in TASK.names}))
 
@@ -295,7 +296,7 @@ def written(outcomes: list[Outcome]) -> Task:
 
 
 def shown(task: Task) -> Task:
-    """The task as a client reads it: what its times are in their zones depends on the rules of today."""
+    """The task as a client reads it: its times in zones have the offsets of today's rules."""
     start, due = task["start"], task["due"]
     if start is None and due is None:
         return task

@@ -80,7 +80,7 @@ def shown(text: str) -> str:
     """
     if text[-1] != "]":
         return text
-    local, offset = _again(text)
+    local, offset = _by_todays_rules(text)
     return f"{local.isoformat()}{_offset_text(offset)}{text[25:]}"
 
 
@@ -90,7 +90,7 @@ def key(text: str) -> str:
     The moment in UTC, or the local time if there is no zone. A date is its last microsecond, and known by that.
     """
     if text[-1] == "]":
-        local, offset = _again(text)
+        local, offset = _by_todays_rules(text)
         return (local - offset).isoformat()
     if text[-1] == "Z":
         return text[:-1]
@@ -193,7 +193,7 @@ def _zoned(local: datetime, offset: str, zone: ZoneInfo) -> Time:
     return Time("zoned", found, (found - real).replace(tzinfo=UTC), zone.key)
 
 
-def _again(text: str) -> tuple[datetime, timedelta]:
+def _by_todays_rules(text: str) -> tuple[datetime, timedelta]:
     """The local time of a zoned text that is kept, and its offset from UTC by today's rules."""
     local, offset = datetime.fromisoformat(text[:19]), text[19:25]
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from heapq import merge
+from typing import Any
 
 import changes
 import statements
@@ -16,7 +18,9 @@ from errors import NotFound, PreconditionFailed
 from postgres.pool import Row
 from statements import SCOPE
 from storage import Versions
-from tasks import Position, Task, shown
+from tasks import Position, shown
+
+Trashed = Mapping[str, Any]  # a task or a list
 
 LIST = {
     entity.name: statements.listing(
@@ -51,13 +55,13 @@ REFERRING = {
 
 async def list_latest_first(
     db: OwnerDatabase, limit: int, after: Position = LATEST
-) -> tuple[Revision, list[Task]]:
+) -> tuple[Revision, list[Trashed]]:
     """The user's last change, and at most `limit` objects that come after `after`, by the time of their deletion.
 
     Each says in `entity` what it is.
     """
     revision: Revision | None = None
-    found: list[list[Task]] = []
+    found: list[list[Trashed]] = []
     for entity in ENTITIES:
         own, *rows = await db.read(LIST[entity.name], limit, *after)
         revision = revision or changes.last(own)  # the earlier: what comes later is asked for again
@@ -66,7 +70,7 @@ async def list_latest_first(
     return revision or changes.NOTHING_YET, list(latest_first)[:limit]
 
 
-def _marked(entity: Entity, row: Row) -> Task:
+def _marked(entity: Entity, row: Row) -> Trashed:
     return {**(shown(row) if entity is TASK else row), "entity": entity.name}
 
 
@@ -79,7 +83,8 @@ async def purge(
 ) -> bool:
     """Delete for good what is in the trash. No text of it is kept anywhere, and what refers to it refers to nothing.
 
-    With `untouched_since` only if it was not changed after that, and nothing refers to it; whether that was so.
+    With `untouched_since` it must not have been changed after that (else NotFound), and what something still refers to
+    stays: then the answer is False.
     """
     edit = storage.purge(entity, id, if_match, untouched_since)
     [purged] = await db.store(edit)

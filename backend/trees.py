@@ -36,7 +36,7 @@ WITH RECURSIVE {SCOPE}, tree AS (
 SELECT id, list_id, level FROM tree ORDER BY level, id
 """  # noqa: S608  # of constants only
 
-# A task that is not in the trash, and all that it stands below.
+# A task that is not in the trash, and all above it.
 
 ABOVE = f"""
 WITH RECURSIVE {SCOPE}, above AS (
@@ -55,7 +55,7 @@ SELECT id, list_id FROM above
 LIST_IS_THERE = statements.objects(LIST, "id = $2 AND deleted_at IS NULL")
 
 
-def _family(condition: str) -> str:
+def _tasks_where(condition: str) -> str:
     return f"""
 WITH {SCOPE}
 SELECT task.* FROM scope CROSS JOIN LATERAL (
@@ -67,8 +67,8 @@ SELECT task.* FROM scope CROSS JOIN LATERAL (
 
 
 # Ids come as a text, `{1,2}`: for an array asyncpg would ask the catalogue first.
-THESE = _family("id IN (SELECT unnest($2::text::bigint[]))")
-CHILDREN = _family("parent_id IN (SELECT unnest($2::text::bigint[])) AND deleted_at IS NULL")
+THESE = _tasks_where("id IN (SELECT unnest($2::text::bigint[]))")
+CHILDREN = _tasks_where("parent_id IN (SELECT unnest($2::text::bigint[])) AND deleted_at IS NULL")
 
 
 class Stand(NamedTuple):
@@ -80,7 +80,7 @@ class Stand(NamedTuple):
     height: int = 1
 
 
-NOWHERE = Stand()  # yet
+NOWHERE = Stand()  # of a task that is yet to be made
 
 
 def moves(fields: Mapping[str, Any]) -> bool:
@@ -101,8 +101,8 @@ async def list_is_there(db: OwnerDatabase, id: int) -> bool:
 async def are_sound(db: OwnerDatabase, task_ids: Iterable[int]) -> bool:
     """Whether these tasks, and all below them, stand as tasks must.
 
-    They are at most 5 levels deep, and all above them are there and in the same list. In the trash, too, none is below
-    itself.
+    They are at most 5 levels deep, and all above them are there and in the same list. No task is below itself, not even
+    in the trash.
     """
     found = await _read(db, THESE, task_ids)
     level = [id for id, task in found.items() if task["is_there"]]
@@ -115,8 +115,9 @@ async def are_sound(db: OwnerDatabase, task_ids: Iterable[int]) -> bool:
     return not level and all(_is_sound(task, found) for task in found.values())
 
 
-async def _read(db: OwnerDatabase, sql: str, ids: Iterable[int]) -> dict[int, Row]:
-    text = ",".join(map(str, ids))
+async def _read(db: OwnerDatabase, sql: str, task_ids: Iterable[int]) -> dict[int, Row]:
+    """The tasks by their ids."""
+    text = ",".join(map(str, task_ids))
     return {task["id"]: task for task in await db.read(sql, f"{{{text}}}")} if text else {}
 
 

@@ -172,7 +172,7 @@ async def _undo(db: OwnerDatabase, chosen: list[Change], if_match: Versions) -> 
 
 
 async def _require_sound(db: OwnerDatabase, undone: list[Undone], outcomes: list[Outcome]) -> None:
-    """UndoConflict, which takes back what was just stored, if lists and tasks do not stand as they must."""
+    """UndoConflict if lists and tasks do not stand as they must. It takes back what was just stored."""
     broken = any(outcome.status in ("dangling", "in_use") for outcome in outcomes)
     task_ids = [one.id for one in undone if one.entity is TASK]
     if broken or (task_ids and not await trees.are_sound(db, task_ids)):
