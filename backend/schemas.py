@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -32,7 +33,8 @@ PAGE_MAX = 500
 
 _FIRST_PAGE = {"offset": 0, "skip": 0, "page": 1}
 _BY_NUMBER = object()  # stands for the place of a page that is asked for by its number
-_CURSOR = "[A-Za-z0-9_-]{43}"  # 32 bytes; web/cursors.py opens it
+# Cursors as web/cursors.py makes them: 32 bytes, or a place in the order that a query asks for.
+_CURSOR = "[A-Za-z0-9_-]{43}"
 _SEALED = "[A-Za-z0-9_-]{24,8000}"
 _LARGEST_SEQ = 2**63 - 1
 _FILTER_OF_COMPLETED = {"true": "completed", "false": "pending"}
@@ -64,10 +66,10 @@ def _since(value: Any) -> int:
     return int(value)
 
 
-def _cursor(value: Any) -> str:
+def _cursor(pattern: str, value: Any) -> str:
     if value is _BY_NUMBER:
         raise wrong("Pages are read with cursor, not offset")
-    if not isinstance(value, str) or not re.fullmatch(_CURSOR, value):
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise wrong("Cursor is not valid")
     return value
 
@@ -95,7 +97,7 @@ Since = Annotated[
 ]
 Cursor = Annotated[
     str | None,
-    BeforeValidator(_cursor),
+    BeforeValidator(partial(_cursor, _CURSOR)),
     WithJsonSchema({"type": "string", "pattern": f"^{_CURSOR}$"}),
 ]
 
@@ -138,7 +140,7 @@ def with_fields(fields: dict[str, Any]) -> Callable[[type[Shape]], type[Shape]]:
 
 
 def sent(entity: Entity, creating: bool, v1: bool = False) -> dict[str, Any]:
-    """What a caller may send of `entity`, to make one or to change one; `v1`: at a door under /v1, where uids do."""
+    """What a caller may send of `entity`, to make one or to change one; `v1`: under /v1, which takes uids for ids."""
     return {
         column.name: _sent(
             column, (v1 and column.rule_of_v1) or column.rule, column.required and creating
@@ -152,9 +154,8 @@ def _sent(column: Column, rule: Rule, required: bool) -> Any:
     kind = Annotated[Any, BeforeValidator(rule.check), WithJsonSchema(rule.schema)]
     if required:
         return kind, Field(description=column.about_sent)
-    return kind, Field(
-        default_factory=lambda: None, description=column.about_sent
-    )  # OpenAPI shows no such default
+    # OpenAPI shows no default that a factory makes.
+    return kind, Field(default_factory=lambda: None, description=column.about_sent)
 
 
 def shown(entity: Entity) -> dict[str, Any]:
@@ -338,22 +339,14 @@ def _timezone(value: Any) -> ZoneInfo:
     name = _once("Timezone", value)
     try:
         return times.zone(name)
-    except ValueError:
-        raise wrong("Timezone must be a name of the IANA database, such as Europe/Berlin") from None
+    except ValueError as error:
+        raise wrong(str(error)) from None
 
 
 def _once(name: str, value: Any) -> str:
     """A list stands for a parameter that was given twice."""
     if not isinstance(value, str):
         raise wrong(f"{name} must be given once")
-    return value
-
-
-def _place_sealed(value: Any) -> str:
-    if value is _BY_NUMBER:
-        raise wrong("Pages are read with cursor, not offset")
-    if not isinstance(value, str) or not re.fullmatch(_SEALED, value):
-        raise wrong("Cursor is not valid")
     return value
 
 
@@ -387,7 +380,7 @@ class TasksQuery(Paged):
     limit: PageLimit = 50
     cursor: Annotated[
         str | None,
-        BeforeValidator(_place_sealed),
+        BeforeValidator(partial(_cursor, _SEALED)),
         WithJsonSchema({"type": "string", "pattern": f"^{_SEALED}$"}),
     ] = Field(default=None, description="`next_cursor` of the page before")
 

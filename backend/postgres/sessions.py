@@ -21,9 +21,8 @@ log = logging.getLogger("todo.database")
 
 # A suspended Neon takes up to 10; it goes on while requests are told to come back.
 CONNECT_SECONDS = 15.0
-CACHED_STATEMENTS = (
-    20  # of queries (selection.py): 100 long ones took 21 MB of a session of PostgreSQL
-)
+# Of queries (selection.py): 100 long ones took 21 MB of a session of PostgreSQL.
+CACHED_STATEMENTS = 20
 LIFETIME_SECONDS = 280.0  # below the 300 after which Neon suspends and cuts
 ANSWER_SECONDS = 2.0
 LIMITS = {

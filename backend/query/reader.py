@@ -36,7 +36,7 @@ LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 class Reader:
     """Days are numbers, as date.toordinal() has them, so that there is one before and after all that a date can be.
 
-    Moments are in UTC. All that are later, as the last hours of 9999 are west of Greenwich, are LAST_MOMENT.
+    Moments are in UTC. Those that it cannot hold, such as the last hours of 9999 west of Greenwich, are LAST_MOMENT.
     """
 
     zone: ZoneInfo
@@ -106,9 +106,9 @@ def parents_named(node: Node) -> list[UUID]:
 
 
 def _months_later(day: date, count: int) -> int:
-    """The last day of a month that is too short."""
+    """The same day of another month, or its last one if it is too short."""
     year, month = divmod(day.year * 12 + day.month - 1 + count, 12)
     if not date.min.year <= year <= date.max.year:
-        return count * LAST_DAY  # in either direction far beyond
+        return count * LAST_DAY  # far beyond all dates, in the direction of `count`
     longest = monthrange(year, month + 1)[1]
     return date(year, month + 1, min(day.day, longest)).toordinal()

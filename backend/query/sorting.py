@@ -17,7 +17,7 @@ KEYS_MAX = 3
 
 
 class Kind(NamedTuple):
-    """What is compared: an expression, its type, and the column that is NULL where it is, if that can be."""
+    """What is compared: an expression, its type, and, if it can be NULL, the column that then is NULL too."""
 
     sql: str
     type: str

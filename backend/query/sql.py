@@ -32,10 +32,10 @@ from query.tree import (
     Subtask,
     Term,
 )
+from rules import ID_MAX, NO_SUCH_ID
 
 ALL, NOTHING = "true", "false"
 STAMPS = {"created": "created_at", "updated": "updated_at", "completed": "completed_at"}
-ID_MAX = 2**63 - 1
 
 # The words of a row that an older server has written: runs without blanks and signs of ASCII.
 ROUGH_WORDS = r"' ' || regexp_replace(lower({text}), '[[:space:]!-/:-@\[-`{{-~]+', ' ', 'g')"
@@ -157,7 +157,7 @@ class _Compiler:
         return f"CASE WHEN list_id IS NULL THEN {inbox} ELSE list_id = ANY ({ids}::bigint[]) END"
 
     def parent(self, id: int | UUID) -> str:
-        number = self.reader.parents.get(id, 0) if isinstance(id, UUID) else id
+        number = self.reader.parents.get(id, NO_SUCH_ID) if isinstance(id, UUID) else id
         if number > ID_MAX:
             return NOTHING
         return f"coalesce(parent_id = {self.add(number, 'bigint')}, false)"

@@ -27,8 +27,8 @@ from query.tree import (
     Term,
 )
 from query.vocabulary import AFTER_NO, COMPARISONS, EXAMPLES, LEVELS, MEANT, TERMS, WHENS
+from rules import ID_MAX
 
-ID_MAX = 2**63 - 1
 _UID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 

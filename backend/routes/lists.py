@@ -96,10 +96,8 @@ async def delete_list(db: Db, list_id: Name, if_match: IfMatch = None) -> Answer
     return answer(None, "List deleted")
 
 
-def list_answer(
-    db: OwnerDatabase, found: Mapping[str, Any], message: str, status: int = 200
-) -> Answer:
-    return object_answer(found, _tag(db, found), message, status)
+def list_answer(db: OwnerDatabase, found: Mapping[str, Any], message: str) -> Answer:
+    return object_answer(found, _tag(db, found), message)
 
 
 def _tag(db: OwnerDatabase, found: Mapping[str, Any]) -> bytes:

@@ -60,8 +60,8 @@ async def find_tasks(
     tag = None
     if not depends_on_the_clock(query.query.tree):
         tag = entity_tag(db.owner, *await changes.latest(db))
-        if is_known(tag, if_none_match):
-            return unchanged(tag)
+    if tag is not None and is_known(tag, if_none_match):
+        return unchanged(tag)
     wanted = Wanted(query.query.tree, query.sort, query.timezone, datetime.now(UTC))
     page = await selection.page(db, wanted, query.limit, after)
     next_cursor = None if page.end is None else pages.seal(page.end.encode(), *binding)

@@ -23,7 +23,6 @@ from query.days import FARTHEST
 from query.errors import QueryError
 from query.parser import DEPTH_MAX, LENGTH_MAX, TERMS_MAX, parse, with_default_status
 from query.spelling import spell
-from query.terms import ID_MAX
 from query.tokens import SIGNS
 from query.tree import (
     And,
@@ -56,6 +55,7 @@ from query.tree import (
     Weekday,
     When,
 )
+from rules import ID_MAX
 
 UID = "3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e"
 

@@ -22,10 +22,8 @@ PROBLEM_JSON = b"application/problem+json"  # RFC 9457
 _REFUSED = re.compile(rb"q=0(\.0*)?")
 
 Headers = list[tuple[bytes, bytes]]
-REVALIDATE = (
-    b"cache-control",
-    b"private, no-cache",
-)  # keep it, and ask each time whether it still is so
+# Keep it, and ask each time whether it still is so.
+REVALIDATE = (b"cache-control", b"private, no-cache")
 
 
 class Answer:
@@ -186,8 +184,8 @@ def _taken(rows: list[Any]) -> bytes:
     return text
 
 
-def task_answer(task: Mapping[str, Any], message: str, status: int = 200) -> Answer:
-    return object_answer(task, task_tag(task), message, status)
+def task_answer(task: Mapping[str, Any], message: str) -> Answer:
+    return object_answer(task, task_tag(task), message)
 
 
 def object_answer(found: Mapping[str, Any], tag: bytes, message: str, status: int = 200) -> Answer:

@@ -1,4 +1,4 @@
-"""Cursors: where a page ended, sealed for the user and the filter it was made for."""
+"""Cursors: where a page ended, sealed for the user and the request that it was made for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cursors:
         return self.seal(struct.pack(">qq", (created_at - _EPOCH) // _MICROSECOND, id), *bound_to)
 
     def open(self, cursor: str, *bound_to: str) -> tuple[datetime, int]:
-        """The place `cursor` names. Invalid where it was not made here for the same user and filter."""
+        """The place that `cursor` names. Invalid if it was not made here, bound to the same texts."""
         try:
             microseconds, id = struct.unpack(">qq", self.unseal(cursor, *bound_to))
         except struct.error:
@@ -38,7 +38,7 @@ class Cursors:
         return _text(place + _seal(self.keys[0], place, bound_to))
 
     def unseal(self, cursor: str, *bound_to: str) -> bytes:
-        """What was sealed. Invalid if it was not, or not for the same."""
+        """What `cursor` seals. Invalid if it was not sealed here, bound to the same texts."""
         try:
             sealed = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         except ValueError:

@@ -80,9 +80,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Dialect(NamedTuple):
     """What is spoken through a door: how a body is read, and how a refusal is said."""
 
-    check_media_type: Callable[
-        [dict[bytes, bytes]], None
-    ]  # of the header fields; raises UnsupportedMediaType
+    # Of the header fields; raises UnsupportedMediaType.
+    check_media_type: Callable[[dict[bytes, bytes]], None]
     parse: Callable[[bytes], dict[str, Any]]  # raises Invalid
     refusal: Callable[[ApiError, Call], Answer]
 
