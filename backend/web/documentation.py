@@ -27,8 +27,8 @@ _WHEN = {
     401: "The token is missing or invalid; `reason` says why",
     403: "The `user_id` of the path is not the user of the token",
     404: "Not found: it does not exist, it was deleted, or it belongs to another user",
-    409: "Conflict: the uid is in the trash, an undo would overwrite a newer change, "
-    "or a request with this key is still running",
+    409: "Conflict; `code` says which: the uid is in the trash, there is no room for another one, "
+    "an undo would overwrite a newer change, or a request with this key is still running",
     410: "`since` is beyond your last change: the database was restored, or is a new one. Read everything again",
     412: "The version has changed since, so nothing was done; `data` is the current task or list",
     413: "The body is larger than 64 KiB",
