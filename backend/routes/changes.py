@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Security
 
 import changes
 import undo
-from schemas import ChangesQuery, ChangesResponse, UndoGroup, UndoResponse
+from parameters import ChangesQuery
+from schemas import ChangesResponse, UndoGroup, UndoResponse
 from web.answers import Answer, answer, log_entries
 from web.documentation import BEARER, GUARDED, errors
 from web.doors import Db, Door, IfMatch, Seq

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Query, Security
 
 import changes
 import tasks
+from parameters import ListQuery
 from schemas import (
-    ListQuery,
     TaskComplete,
     TaskCreate,
     TaskDeleted,

@@ -12,6 +12,7 @@ import ids
 import selection
 import tasks
 from entities import TASK
+from parameters import TasksQuery
 from query.reader import depends_on_the_clock
 from routes.tasks import EXISTS, completed_answer
 from schemas import (
@@ -20,7 +21,6 @@ from schemas import (
     TaskDeleted,
     TaskPageResponse,
     TaskResponse,
-    TasksQuery,
     TaskUpdateV1,
 )
 from selection import Wanted

@@ -12,11 +12,11 @@ import lists
 import tasks
 import trash
 from entities import LIST, TASK
+from parameters import PageQuery
 from routes.lists import list_answer
 from schemas import (
     ListDeleted,
     ListResponse,
-    PageQuery,
     TaskDeleted,
     TaskResponse,
     TrashResponse,

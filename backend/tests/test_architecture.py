@@ -28,7 +28,7 @@ LAYERS = [
     {"tokens", "database"},
     {"call", "idempotency"},
     {"postgres"},
-    {"models", "schemas", "statements", "storage"},
+    {"models", "parameters", "schemas", "statements", "storage"},
     {"entities"},
     {"query"},
     {"rules"},
