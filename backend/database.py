@@ -124,7 +124,8 @@ class OwnerDatabase:
     async def guarded(self, work: Callable[[OwnerDatabase], Awaitable[Result]]) -> Result:
         """The same for work that writes one object at the version that it has read: first without the lock.
 
-        That takes fewer round trips. It raises GuardLost where somebody else was faster, and runs again under the lock.
+        That takes fewer round trips. If somebody else was faster, `work` raises GuardLost, and runs again under the
+        lock.
         """
         if self.is_pooled or isinstance(self._via, Transaction):
             return await self.locked(work)
@@ -221,9 +222,8 @@ class Database:
             try:
                 await work()
                 return
-            except (
-                Exception
-            ) as error:  # whatever it is: a server that has given up without a word helps nobody
+            # Whatever it is: a server that has given up without a word helps nobody.
+            except Exception as error:
                 if not self._tried.is_set() and _will_not_pass(error):
                     raise self._as_sentence(error) from None
                 if str(error) != said:
@@ -262,9 +262,8 @@ class Database:
 
     async def _bring_up_to_date(self) -> tuple[dsn.Address, migrate.Schema]:
         target = address(self.settings)
-        direct = direct_address(
-            self.settings
-        )  # a wrong one is said at the start, not at the next migration
+        # A wrong one is said at the start, not at the next migration.
+        direct = direct_address(self.settings)
         schema = await migrate.inspect(target)
         if not schema.is_complete:
             await migrate.upgrade(direct)

@@ -37,7 +37,7 @@ def check(key: str) -> str:
 
 
 def between(before: str | None, after: str | None) -> str:
-    """A key after `before` and ahead of `after`, which are keys in this order; None is an end of the list."""
+    """A key after `before` and ahead of `after`, which are keys in this order. None: there is nothing on that side."""
     if before is not None and after is not None and before >= after:
         raise ValueError(f"{before!r} does not come before {after!r}")
     made = _between(before, after)
@@ -71,7 +71,7 @@ def _ahead_of(after: str) -> str:
 
 
 def _length(head: str) -> int:
-    """Of the whole number with this first letter, which counts."""
+    """How many characters a whole number with this first letter has, the letter included."""
     place = _HEADS.index(head)
     return 27 - place if place < 26 else place - 24
 

@@ -14,7 +14,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def fold(text: str) -> str:
-    """`text` as it is compared where case does not matter but accents do: names of lists and labels."""
+    """`text` as names of lists and labels are compared: case does not matter, but accents do."""
     return unicodedata.normalize("NFC", text.casefold())
 
 
@@ -44,10 +44,12 @@ def _is_mark(char: str) -> bool:
 # --- the order of titles ---
 
 
-# A key is what is compared first, and, only where there are accents, a _LEVEL and what is compared
-# next. In the first part, white space or a symbol is one of _ROOM, a number is a _NUMBER, how many
-# digits it has, and the digits, and a letter is itself. A letter that the alphabet has right after
-# another one is that one and an _AFTER, which is greater than all that could follow.
+# A key has a first part, which is compared first, and, only if there are accents, a _LEVEL and a
+# second part. In the first part
+# - white space or a symbol is one of _ROOM;
+# - a number is a _NUMBER, how many digits it has, and the digits;
+# - a letter is itself. One that the alphabet has right after another letter is that letter and an
+#   _AFTER, which is greater than all that could follow.
 
 _LEVEL = "\x01"
 _NUMBER = "`"
@@ -62,8 +64,8 @@ _SLOTS: dict[str, str] = dict(
     zip([*_WHITE, *_SYMBOLS, _OTHER_SYMBOL, *_MONEY, _OTHER_MONEY], _ROOM, strict=False)
 )
 
-# Accents from the lightest to the heaviest; of others the code point says. The last one stands for
-# what makes `ß` more than `ss`.
+# Accents from the lightest to the heaviest. The code point of any other accent is its weight.
+# _LIGATURE stands for what makes `ß` more than `ss`.
 
 _PLAIN = "!"
 _MARKS = "\u0332\u0313\u0301\u0300\u0306\u0302\u030c\u030a\u0342\u0308\u030b\u0303\u0307\u0338\u0327\u0328\u0304\u0335"

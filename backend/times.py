@@ -98,7 +98,7 @@ def key(text: str) -> str:
 
 
 def kind(text: str) -> Kind:
-    """Of a text that is kept."""
+    """The kind of a text that is kept."""
     if text[-1] == "]":
         return "zoned"
     if text[-1] == "Z":
@@ -112,12 +112,12 @@ def is_moment(text: str) -> bool:
 
 
 def are_of_one_kind(one: str, other: str) -> bool:
-    """Of texts that are kept."""
+    """Whether two texts that are kept are of the same kind."""
     return kind(one) == kind(other)
 
 
 def is_before(one: str, other: str) -> bool:
-    """Of texts that are kept, and of one kind."""
+    """Whether of two texts that are kept, and are of one kind, `one` is earlier."""
     return key(one) < key(other)
 
 
@@ -237,7 +237,7 @@ def _moved(local: datetime, by: timedelta) -> datetime:
 
 
 def _changes(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime]:
-    """The local times in between at which the offset becomes another."""
+    """The local times between `start` and `end` at which the offset becomes another."""
     while start < end:
         stop = min(_moved(start, _STEP), end)
         if _offset(start, zone) != _offset(stop, zone):
@@ -246,7 +246,7 @@ def _changes(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetim
 
 
 def _change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
-    """The only one between two local times, to the second."""
+    """The only change between two local times, to the second."""
     before = _offset(start, zone)
     while end - start > _SECOND:
         middle = start + (end - start) // (2 * _SECOND) * _SECOND

@@ -68,8 +68,9 @@ async def create_list(db: Db, body: ListCreate, if_match: IfMatch = None) -> Ans
 )
 async def get_list(db: Db, list_id: Name, if_none_match: IfNoneMatch = None) -> Answer:
     found = await lists.get(db, list_id)
-    if is_known(_tag(db, found), if_none_match):
-        return unchanged(_tag(db, found))
+    tag = _tag(db, found)
+    if is_known(tag, if_none_match):
+        return unchanged(tag)
     return list_answer(db, found, "List retrieved")
 
 

@@ -9,8 +9,8 @@ from storage.log import NEXT_CHANGE, log
 from storage.references import refuse_in_use
 
 # No text of what is deleted for good stays: not in the log, and not in an answer that is kept for a
-# retry. An answer that does not say what it shows was kept by a server of before migration 0005: it
-# may show anything.
+# retry. An answer that was kept by a server of before migration 0005 does not say what it shows, so
+# it may show anything.
 
 
 def purge(entity: Entity) -> str:

@@ -6,8 +6,8 @@ from textwrap import indent
 
 from entities import BY_NAME, REFERRERS, Column, Entity
 
-# Nothing that is there ever refers to what is not, or is in the trash. What is in the trash may
-# refer to what is there too.
+# What is not in the trash refers only to what is there, and is not in the trash either. What is in
+# the trash may refer to both.
 
 
 def refuse_dangling(entity: Entity, was: str = "") -> str:
@@ -40,9 +40,9 @@ def _is_new(entity: Entity, column: Column, was: str) -> str:
     return f" AND ({moved} OR ({was}.deleted_at IS NOT NULL AND {now}.deleted_at IS NULL))"
 
 
-# While a table is new, PostgreSQL thinks every index as good that begins with the user, takes the
-# last one that was made (the primary key: see migration 0006), and would read all of the user's rows
-# for each edit. To a range in order only the index of the column fits.
+# While a table is new, every index that begins with the user looks equally good to PostgreSQL. It
+# would take the one that was made last (the primary key: see migration 0006), and read all of the
+# user's rows for each edit. Only the index of the column fits a range that is asked for in order.
 
 
 def found_by_its_index(column: str, value: str) -> str:

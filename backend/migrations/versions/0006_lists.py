@@ -12,7 +12,7 @@ serves_from = "0005"
 KEPT_DAYS = "nullif(current_setting('app.trash_kept_days', true), '')::integer"  # NULL, so no row, where it is unset
 EXPIRED = f"{KEPT_DAYS} > 0 AND deleted_at IS NOT NULL AND updated_at < now() - {KEPT_DAYS} * interval '1 day'"
 DELETED = sa.text("deleted_at IS NOT NULL")
-# Of these the planner's statistics would keep texts, deleted ones too.
+# The planner's statistics would keep texts of these columns, deleted ones too.
 TEXTS = {
     "lists": ("name",),
     "tasks": ("labels", "title_key", "title_words", "description_words", "label_keys"),
@@ -58,8 +58,8 @@ ALTER TABLE tasks
     ADD COLUMN due_key timestamp
 """)
     # In the order in which they were made. No number is larger than that of the user's last change,
-    # so what is made from now on stands behind them. What a server of before this migration makes,
-    # which works on for a while, stands at the end until it is moved.
+    # so what is made from now on stands behind them. A server of before this migration works on for a
+    # while: what it makes stands at the end until it is moved.
     op.execute("ALTER TABLE tasks NO FORCE ROW LEVEL SECURITY")
     op.execute("""
 UPDATE tasks SET position = chr(96 + length(numbered.place::text)) || numbered.place
@@ -77,8 +77,8 @@ WHERE tasks.user_id = numbered.user_id AND tasks.id = numbered.id
             ["user_id", column],
             postgresql_where=sa.text(f"{column} IS NOT NULL"),
         )
-    # While a table has no statistics, PostgreSQL takes the last made of the indexes that begin with
-    # the user. With another one than this, it would read all of the user's rows to find one.
+    # While a table has no statistics, PostgreSQL takes, of the indexes that begin with the user, the one
+    # that was made last. If that were not the key, it would read all of the user's rows to find one.
     op.execute("ALTER TABLE tasks DROP CONSTRAINT tasks_pkey")
     for table in ("lists", "tasks"):
         op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey PRIMARY KEY (user_id, id)")
