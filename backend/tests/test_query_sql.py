@@ -306,6 +306,13 @@ def test_words_are_found_before_they_are_derived(
     assert bool(rows) is found
 
 
+def test_a_word_is_looked_for_once_however_often_it_is_said() -> None:
+    """`\ufdfa` is four words. PostgreSQL takes seconds to plan a statement with thousands."""
+    once = texts.words("\ufdfa")
+    assert len(once) == 4
+    assert statement(Search(tuple(900 * once))) == statement(Search(tuple(once)))
+
+
 def test_no_condition_is_null_before_anything_is_derived(table: scratch.Table) -> None:
     """Such a row has no labels and no times: an older server does not know them."""
     table.fetch("DELETE FROM tasks WHERE user_id = 'old'")
