@@ -161,13 +161,14 @@ class LimitReached(ApiError):
 
 
 class PositionExhausted(ApiError):
-    """No key of the allowed length is left there. A key at the top is short again."""
+    """No key of the allowed length is left there. A key at the other end is short again."""
 
     status, code = 409, "POSITION_EXHAUSTED"
-    sentence = (
-        'There is no room left for a key between these two; move it to "first", '
-        "then the others to where they belong"
-    )
+
+    def __init__(self, way_out: str = "first") -> None:
+        super().__init__(
+            f'There is no room left for a key there; move it to "{way_out}", then the others to where they belong'
+        )
 
 
 class UndoConflict(ApiError):

@@ -65,7 +65,8 @@ async def key(db: OwnerDatabase, entity: Entity, place: Place, id: int, *sibling
     try:
         return positions.between(*_bounds(place, around))
     except positions.Exhausted:
-        raise PositionExhausted from None
+        # Only a key that a client has made leaves no room before it.
+        raise PositionExhausted("last" if place.where == "first" else "first") from None
 
 
 def _bounds(place: Place, around: Row | dict[str, None]) -> tuple[str | None, str | None]:

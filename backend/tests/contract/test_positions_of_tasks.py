@@ -253,6 +253,24 @@ def test_where_a_key_would_be_too_long_it_is_a_conflict_that_names_a_way_out(
     assert order(dora)[0] == "x"
 
 
+NO_ROOM_BEFORE = "A" + 126 * "0" + "1"
+
+
+def test_where_nothing_fits_first_the_way_out_is_last(person: Meet) -> None:
+    dora = person("dora")
+    lowest, x = dora.has_task("l", position=NO_ROOM_BEFORE), dora.has_task("x")
+    sentences = []
+    for place in ({"before": lowest["id"]}, "first"):
+        reply = move(dora, x["id"], place)
+        assert conflict(reply) == "POSITION_EXHAUSTED"
+        sentences.append(reply.json()["error"])
+    assert '"first"' in sentences[0]
+    assert '"last"' in sentences[1]
+    assert move(dora, lowest["id"], "last").status_code == 200
+    assert move(dora, x["id"], "first").status_code == 200
+    assert order(dora) == "xl"
+
+
 def test_the_longest_key_is_made(person: Meet) -> None:
     dora = person("dora")
     low = dora.has_task("l", position=FULL[:-1])
