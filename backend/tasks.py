@@ -276,13 +276,18 @@ def _needs_other_time(fields: Mapping[str, Any]) -> bool:
 
 
 def _check_times(fields: Mapping[str, Any]) -> None:
+    if wrong := wrong_times(fields):
+        raise Invalid([Problem("due", wrong)])
+
+
+def wrong_times(fields: Mapping[str, Any]) -> str:
+    """What would be right, if the start and the due time of `fields` cannot be those of one task. Else nothing."""
     start, due = fields.get("start"), fields.get("due")
     if start is None or due is None:
-        return
+        return ""
     if not times.are_of_one_kind(start, due):
-        raise Invalid([Problem("due", "Due must be of the same kind as start")])
-    if times.is_before(due, start):
-        raise Invalid([Problem("due", "Due must not be before start")])
+        return "Due must be of the same kind as start"
+    return "Due must not be before start" if times.is_before(due, start) else ""
 
 
 def written(outcomes: list[Outcome]) -> Task:

@@ -14,6 +14,7 @@ import changes
 import lists
 import statements
 import storage
+import tasks
 import trees
 from changes import Change
 from database import OwnerDatabase
@@ -110,13 +111,25 @@ class Undone:
             if net.differs and (net.broken or now[name] not in (net.old, net.new))
         )
 
+    @property
+    def before(self) -> dict[str, Any]:
+        return {name: net.old for name, net in self.fields.items() if net.differs}
+
     def edit(self, version: int) -> Edit:
         """What takes it back, from the version that was looked at."""
         seen = [[version, None]]
         if self.created:
             return storage.delete(self.entity, self.id, seen, skips_same=True)
-        before = {name: net.old for name, net in self.fields.items() if net.differs}
-        return storage.update(self.entity, self.id, before, seen, skips_same=True, in_trash=None)
+        return storage.update(
+            self.entity, self.id, self.before, seen, skips_same=True, in_trash=None
+        )
+
+    def wrong_times(self, now: Mapping[str, Any]) -> str:
+        """Why what it was does not fit what the task has become: one of its two times may be newer."""
+        before = self.before
+        if self.created or not {"start", "due"} & before.keys():
+            return ""
+        return tasks.wrong_times({**now, **before})
 
 
 async def change(db: OwnerDatabase, seq: int, if_match: Versions = None) -> list[Change]:
@@ -154,6 +167,8 @@ async def _undo(db: OwnerDatabase, chosen: list[Change], if_match: Versions) -> 
         conflicts = one.conflicts(now and storage.logged(one.entity, now))
         if now is None or conflicts:
             raise UndoConflict(conflicts)
+        if wrong := one.wrong_times(now):
+            raise UndoConflict([], wrong)
         edits.append(one.edit(now["version"]))
     moves = any(one.moves for one in undone)
     if moves and not db.is_locked:

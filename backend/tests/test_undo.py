@@ -259,6 +259,49 @@ def test_what_is_not_newer_is_no_conflict(
     assert place == ("live" if acts else "in the trash")
 
 
+NEWER_TIMES: dict[str, tuple[list[Act], list[Act], str]] = {
+    "a start that is later": (
+        [put(due="2026-12-03"), put(due=None)],
+        [put(start="2026-12-04")],
+        "Due must not be before start",
+    ),
+    "a due that is earlier": (
+        [put(start="2026-12-03"), put(start=None)],
+        [put(due="2026-12-02")],
+        "Due must not be before start",
+    ),
+    "a start of another kind": (
+        [put(due="2026-12-03"), put(due=None)],
+        [put(start="2026-12-01T09:00")],
+        "Due must be of the same kind as start",
+    ),
+}
+
+
+@pytest.mark.parametrize(("acts", "since", "sentence"), NEWER_TIMES.values(), ids=NEWER_TIMES)
+def test_a_time_that_does_not_fit_the_newer_other_one_does_not_come_back(
+    acts: list[Act], since: list[Act], sentence: str, ada: Person
+) -> None:
+    id = ada.has("A")["id"]
+    undone = do(ada, id, *acts)
+    do(ada, id, *since)
+    before = everything(ada)
+    group = log(ada)[undone - 1]["group"]
+    for path, body in ((f"/v1/changes/{undone}/undo", None), ("/v1/undo", {"group": group})):
+        reply = ada.request("POST", path, json=body)
+        assert (reply.status_code, reply.json()["code"]) == (409, "UNDO_CONFLICT")
+        assert (reply.json()["error"], reply.json().get("errors")) == (sentence, None)
+    assert everything(ada) == before
+
+
+def test_two_times_come_back_together_as_another_kind(ada: Person) -> None:
+    id = ada.has_task("A", start="2026-12-01", due="2026-12-02")["id"]
+    undone = do(ada, id, put(start="2027-01-01T09:00", due="2027-01-01T10:00"))
+    take_back(ada, undone)
+    shown = ada.get(f"/{id}").json()["data"]
+    assert (shown["start"], shown["due"]) == ("2026-12-01", "2026-12-02")
+
+
 def test_fields_of_a_newer_release_are_left_to_it(ada: Person, database_url: str) -> None:
     """Servers of two releases work side by side: this one may meet fields in the log that it does not know."""
     id = ada.has("Buy milk")["id"]
