@@ -177,7 +177,8 @@ async def update(
 async def _move(db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions) -> Task:
     """What is below the task comes along to its new list."""
     task = await _matching(db, id, if_match)
-    _check_times({**task, **fields})
+    if _needs_other_time(fields):
+        _check_times({**task, **fields})
     tree = await trees.below(db, id)
     stand = Stand(task["list_id"], task["parent_id"], id, tree[-1]["level"])
     placed = await trees.placed(db, fields, stand)

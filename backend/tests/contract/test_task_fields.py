@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import sql
 from tests.contract.test_task_shape import INVISIBLE, WHITE_SPACE
 from tests.contract.things import (
     NOBODYS_ID,
@@ -528,6 +529,16 @@ def test_nor_may_one_come_to_the_other_later(
         reply = ada.request("PATCH", f"/v1/tasks/{made['id']}", json={**second, **together})
         assert problems(reply) == [("due", sentence)]
         assert task(ada, made["id"]) == made
+
+
+def test_a_move_says_nothing_of_times_that_it_does_not_change(
+    ada: Person, database_url: str
+) -> None:
+    """The rules of a zone can change after both were kept, and then `due` may be the earlier one."""
+    made = ada.has_task("Task", start="2026-12-01", due="2026-12-02")
+    sql(database_url, "UPDATE tasks SET start = '2026-12-03' WHERE user_id = $1", ada.id)
+    for move in ({"list_id": None}, {"position": "first"}):
+        assert ada.request("PATCH", f"/v1/tasks/{made['id']}", json=move).status_code == 200
 
 
 def test_two_times_can_become_another_kind_together(ada: Person) -> None:
