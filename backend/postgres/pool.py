@@ -14,7 +14,7 @@ import asyncpg
 
 from errors import Unavailable
 from postgres.dsn import Address
-from postgres.outages import FunctionGone, is_function_gone, unavailable
+from postgres.outages import OWN_WRITES, FunctionGone, is_function_gone, unavailable
 from postgres.sessions import ANSWER_SECONDS, BETWEEN_STATEMENTS, Session, Terms, close, connect
 
 log = logging.getLogger("todo.database")
@@ -86,7 +86,7 @@ class Transaction:
 
     async def lock(self, owner: str) -> None:
         """Let no other transaction write what is `owner`'s until this one ends."""
-        await self._session.execute(_lock(owner), timeout=ANSWER_SECONDS)
+        await _locked(self._session, _lock(owner))
 
 
 class Pool:
@@ -220,8 +220,10 @@ class Pool:
         locked_for: str | None = None,
     ) -> Result:
         try:
-            begin = session.begin if locked_for is None else f"{session.begin};{_lock(locked_for)}"
-            await session.execute(begin, timeout=ANSWER_SECONDS)
+            if locked_for is None:
+                await session.execute(session.begin, timeout=ANSWER_SECONDS)
+            else:
+                await _locked(session, f"{session.begin};{_lock(locked_for)}")
             result = await work(Transaction(session, prepares=not session.address.pooled))
             done = await session.execute("COMMIT", timeout=ANSWER_SECONDS)
         except BETWEEN_STATEMENTS:
@@ -350,6 +352,14 @@ class Pool:
     def _refuse_waiting(self, sentence: str) -> None:
         while (waiter := self._next_waiting()) is not None:
             waiter.set_exception(Unavailable(sentence))
+
+
+async def _locked(session: Session, sql: str) -> None:
+    """Run what takes the lock of a user, and no table's. PostgreSQL does not say which of the two was waited for."""
+    try:
+        await session.execute(sql, timeout=ANSWER_SECONDS)
+    except asyncpg.LockNotAvailableError:
+        raise Unavailable(OWN_WRITES) from None
 
 
 def _lock(owner: str) -> str:

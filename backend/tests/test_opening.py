@@ -382,14 +382,27 @@ def test_a_table_that_is_locked_is_not_mistaken_for_the_same_request_at_work(url
         asyncio.run(ask())
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "one"}], ids=["", "with a key"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("tasks", {"title": "Buy milk"}), ("lists", {"name": "Home"})],
+    ids=["stores at once", "reads first"],
+)
 def test_a_request_behind_writes_of_the_same_user_is_told_so(
-    ada: Person, server: servers.Running, database_url: str
+    path: str,
+    body: dict[str, str],
+    headers: dict[str, str],
+    ada: Person,
+    server: servers.Running,
+    database_url: str,
 ) -> None:
     async def ask() -> tuple[int, str]:
         other = await asyncpg.connect(database_url)
         try:
             await other.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", ada.id)
-            refused = await asyncio.to_thread(ada.post, {"title": "Buy milk"})
+            refused = await asyncio.to_thread(
+                ada.request, "POST", f"/v1/{path}", json=body, headers=headers
+            )
             return refused.status_code, refused.json()["error"]
         finally:
             await other.close()
