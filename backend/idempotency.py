@@ -39,12 +39,14 @@ async def once(
     key: str,
     fingerprint: bytes,
     work: Callable[[Transaction], Awaitable[StoredAnswer]],
+    noun: str = "Task",
 ) -> tuple[StoredAnswer, bool]:
     """The answer of `work`, done now, or the one kept of when it was done before; and whether it is that one.
 
     `fingerprint` tells one request from another: the same key with another one is IdempotencyKeyReused. While the same
     key is at work elsewhere this waits, and raises IdempotencyInProgress after WAIT_SECONDS. What `work` raises undoes
     the key with the rest, so that a refused request may be mended and sent again.
+    NotFound if what the kept answer shows, a `noun`, was deleted for good.
     """
 
     async def find_or_do(transaction: Transaction) -> tuple[StoredAnswer, bool]:
@@ -59,8 +61,8 @@ async def once(
         if rows:
             if rows[0]["fingerprint"] != fingerprint:
                 raise IdempotencyKeyReused
-            if rows[0]["body"] is None:  # what it showed was deleted for good
-                raise NotFound("Task not found")
+            if rows[0]["body"] is None:
+                raise NotFound(f"{noun} not found")
             return StoredAnswer(
                 rows[0]["status"], json.loads(rows[0]["headers"]), rows[0]["body"].encode(), ()
             ), True

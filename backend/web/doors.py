@@ -117,6 +117,7 @@ class Door(APIRoute):
             for name, parse in self.needs.values
             if f"{{{name}}}" in segments
         ]
+        self.noun = "List" if "lists" in segments else "Task"  # what its answers show
         self.public = self.admission is everybody
         self.writes = not self.public and "GET" not in methods
         self.takes_body = self.writes and "DELETE" not in methods
@@ -158,7 +159,7 @@ class Door(APIRoute):
 
         pool = get_database(call).pool
         stored, again = await idempotency.once(
-            pool, call.user_id, retry.key, retry.fingerprint, run
+            pool, call.user_id, retry.key, retry.fingerprint, run, self.noun
         )
         return replay(stored, again)
 

@@ -336,3 +336,12 @@ def test_a_list_is_no_task_and_a_task_no_list_in_the_trash_too(ada: Person) -> N
         for path in (f"tasks/{found[name]}", f"{found[name]}", f"lists/{made[name]}"):
             assert ada.request("POST", f"/v1/trash/{path}/restore").status_code == 404
             assert ada.request("DELETE", f"/v1/trash/{path}").status_code == 404
+
+
+def test_an_answer_that_is_kept_of_a_list_is_gone_with_the_list(ada: Person) -> None:
+    again = {"headers": {"Idempotency-Key": f"list-{ada.id}"}, "json": {"name": "Gone"}}
+    made = ada.request("POST", "/v1/lists", **again).json()["data"]
+    ada.request("DELETE", f"/v1/lists/{made['id']}")
+    ada.request("DELETE", f"/v1/trash/lists/{made['id']}")
+    replayed = ada.request("POST", "/v1/lists", **again)
+    assert (replayed.status_code, replayed.json()["error"]) == (404, "List not found")
