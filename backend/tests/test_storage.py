@@ -450,8 +450,8 @@ MADE: dict[str, tuple[Any, Any]] = {  # of each of these columns: values, one af
     "title": ("Äpfel 10", "öl 9"),
     "description": ("Straße, naïve", None),
     "labels": (["Straße", "WORK"], []),
-    "start": ("2026-12-01T09:00:00+01:00[Europe/Berlin]", "2026-12-01"),
-    "due": ("2026-12-01T09:00:00Z", None),
+    "start": ("2026-12-01T09:00:00+01:00[Europe/Berlin]", None),
+    "due": ("2026-12-02T09:00:00+01:00[Europe/Berlin]", "2026-12-02T09:00:00Z"),
 }
 
 
