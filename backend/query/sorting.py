@@ -41,7 +41,7 @@ KINDS = {
     "completed_at": Kind("completed_at", "timestamptz", nullable="completed_at"),
     "priority": Kind(RANK, "integer"),
     "title": Kind('coalesce(title_key, lower(title)) COLLATE "C"', "text"),
-    "position": Kind('position COLLATE "C"', "text", nullable="position"),
+    "position": Kind('position COLLATE "C"', "text"),
 }
 
 # Of `due` and `start`: a local time is compared as a moment of the reader's. PostgreSQL knows other
@@ -126,7 +126,7 @@ class Order:
         """Whether a task comes after `place`."""
         *values, id = json.loads(place)
         last = self.arguments.add(id, "bigint")
-        if self._is_one_comparison():
+        if self._is_one_way():
             return self._row_after(values, last)
         after = f"id {self.keys[-1].beyond} {last}"
         for key, kind, value in reversed(list(zip(self.keys, self.compared, values, strict=True))):
@@ -142,16 +142,25 @@ class Order:
         )
         return Kind(sql, "timestamp", nullable=f"{time}_key")
 
-    def _is_one_comparison(self) -> bool:
-        """Of rows, which PostgreSQL finds in an index."""
-        one_way = len({key.descending for key in self.keys}) == 1
-        return one_way and not any(kind.nullable for kind in self.compared)
+    def _is_one_way(self) -> bool:
+        return len({key.descending for key in self.keys}) == 1
 
-    def _row_after(self, values: list[str | int], last: str) -> str:
+    def _row_after(self, values: list[str | int | None], last: str) -> str:
+        """One comparison of rows, which PostgreSQL finds in an index, and for which it works out each key once."""
         pairs = list(zip(self.compared, values, strict=True))
-        kept = ", ".join(kind.sql for kind, _ in pairs)
-        given = ", ".join(self._given(value, kind) for kind, value in pairs)
+        kept = ", ".join(self._never_null(kind) for kind, _ in pairs)
+        given = ", ".join(
+            self._given(self._last if value is None else value, kind) for kind, value in pairs
+        )
         return f"({kept}, id) {self.keys[-1].beyond} ({given}, {last})"
+
+    @property
+    def _last(self) -> str:
+        """What comes after all times there are, as a task without one does."""
+        return "-infinity" if self.keys[-1].descending else "infinity"
+
+    def _never_null(self, kind: Kind) -> str:
+        return f"coalesce({kind.sql}, '{self._last}')" if kind.nullable else kind.sql
 
     def _key_after(self, key: Key, kind: Kind, value: str | int | None, rest: str) -> str:
         if value is None:

@@ -24,7 +24,7 @@ CREATE TABLE tasks (
     id bigint PRIMARY KEY, user_id text NOT NULL DEFAULT 'ada',
     title varchar(200) NOT NULL, description varchar(1000), completed boolean NOT NULL, completed_at timestamptz,
     created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,
-    list_id bigint, parent_id bigint, position text, priority text NOT NULL, labels text[] NOT NULL,
+    list_id bigint, parent_id bigint, position text NOT NULL, priority text NOT NULL, labels text[] NOT NULL,
     start text, due text,
     title_key text, title_words text, description_words text, label_keys text[],
     start_key timestamp, due_key timestamp
@@ -133,7 +133,7 @@ def task(random: Random, id: int, around: datetime) -> Task:
         "updated_at": at[2],
         "list_id": random.choice([None, *range(1, 8)]),
         "parent_id": random.choice([None, None, 1, 2]),
-        "position": random.choice([None, "a0", "a1", "Zz", "a0V"]),
+        "position": random.choice(["a0", "a1", "Zz", "a0V"]),
         "priority": random.choice(LEVELS),
         "labels": random.sample(LABELS, random.choice([0, 0, 1, 2])),
         "start": random.choice([None, time_near(random, around)]),
