@@ -151,18 +151,15 @@ class Entity:
         return tuple(column for column in self.columns if column.logged)
 
     @cached_property
-    def logged_as_sent(self) -> tuple[Column, ...]:
-        """Those of them whose first value is in the edit that creates the object. Of the rest only the writer knows it.
-
-        Null and `initial` are not logged.
-        """
-        return tuple(
-            column
+    def logged_as_sent(self) -> dict[str, Any]:
+        """Those of them whose first value is what a creation sets, each with its default: that is not logged."""
+        return {
+            column.name: column.initial
             for column in self.logged
             if column.name not in _KEPT
             and not column.since
             and (column.default is None or column.initial is not None)
-        )
+        }
 
     @cached_property
     def references(self) -> tuple[Column, ...]:
@@ -173,6 +170,15 @@ class Entity:
     def made(self) -> tuple[Column, ...]:
         """The columns that Python makes of others."""
         return tuple(column for column in self.columns if column.made_from)
+
+    @cached_property
+    def made_of(self) -> dict[str, list[tuple[str, Callable[[Any], Any]]]]:
+        """By the column of which they are made: their names, each with what makes its values."""
+        found: dict[str, list[tuple[str, Callable[[Any], Any]]]] = {}
+        for column in self.made:
+            if column.made_by:
+                found.setdefault(column.made_from, []).append((column.name, column.made_by))
+        return found
 
 
 def _made(name: str, type: str, source: str, by: Callable[[Any], Any]) -> Column:

@@ -178,20 +178,20 @@ def _members(edit: Edit) -> dict[str, Any]:
 
 def _made(entity: Entity, set: Mapping[str, Any]) -> dict[str, Any]:
     """What Python makes of the values that are set."""
-    made = {}
-    for column in entity.made:
-        if column.made_from in set and column.made_by:
-            value = set[column.made_from]
-            made[column.name] = None if value is None else column.made_by(value)
-    return made
+    return {
+        name: None if value is None else make(value)
+        for source, value in set.items()
+        for name, make in entity.made_of.get(source, ())
+    }
 
 
 def _first_values(entity: Entity, set: Mapping[str, Any]) -> dict[str, Any]:
     """What a creation logs of what it sets."""
+    initial = entity.logged_as_sent
     return {
-        column.name: (None, set[column.name])
-        for column in entity.logged_as_sent
-        if set.get(column.name) not in (None, column.initial)
+        name: (None, value)
+        for name, value in set.items()
+        if name in initial and value is not None and value != initial[name]
     }
 
 

@@ -56,8 +56,8 @@ END IF;
 
 
 def _created(entity: Entity) -> str:
-    given = {column.name for column in entity.logged_as_sent}
-    made = [column for column in entity.logged if column.name not in given | {DELETED_AT.name}]
+    given = {*entity.logged_as_sent, DELETED_AT.name}
+    made = [column for column in entity.logged if column.name not in given]
     always = ", ".join(_first(entity, column) for column in made if not column.since)
     stamps = "".join(
         f" || CASE WHEN {entity.name}.{column.since} "
