@@ -12,10 +12,12 @@ from uuid import UUID
 
 import orjson
 
+import statements
 import storage
 from database import OwnerDatabase
 from errors import CursorExpired
 from postgres.pool import Row
+from statements import SCOPE
 from storage import Versions
 
 Change = dict[str, Any]
@@ -51,22 +53,14 @@ def last(first_row: Row) -> Revision:
 
 CHANGE = "seq, at, actor_kind, actor_id, group_id::text, entity, entity_id, op, fields"
 
-LATEST = """
-WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
-SELECT latest.seq, latest.at FROM scope CROSS JOIN LATERAL (
-    SELECT seq, at
-    FROM change_counters
-    WHERE user_id = scope.user_id
-    OFFSET 0
-) AS latest
-"""
+LATEST = statements.rows("change_counters", "seq, at")
 
 # The first row is the user's last change, by its number alone: whoever asks for what came after it
 # is told if there is no such place. A second statement could meet a change that was made in
 # between.
 
 SINCE = f"""
-WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
+WITH {SCOPE}
 SELECT (SELECT seq FROM change_counters WHERE user_id = scope.user_id) AS seq, NULL::timestamptz AS at,
        NULL AS actor_kind, NULL AS actor_id, NULL AS group_id, NULL AS entity, NULL::bigint AS entity_id, NULL AS op,
        NULL::jsonb AS fields
@@ -81,34 +75,18 @@ SELECT change.* FROM scope CROSS JOIN LATERAL (
 ) AS change
 """  # noqa: S608  # of constants only
 
-NUMBERED = f"""
-WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
-SELECT change.* FROM scope CROSS JOIN LATERAL (
-    SELECT {CHANGE}
-    FROM changes
-    WHERE user_id = scope.user_id AND seq = $2
-    OFFSET 0
-) AS change
-"""  # noqa: S608  # of constants only
+NUMBERED = statements.rows("changes", CHANGE, "seq = $2")
 
 # The numbers of a group are consecutive, so that the log's key finds it: from its first number to
 # the next one of another group.
 
-GROUPED = f"""
-WITH scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)
-SELECT change.* FROM scope CROSS JOIN LATERAL (
-    SELECT {CHANGE}
-    FROM changes
-    WHERE user_id = scope.user_id AND seq >= $3 AND group_id = $2
+WITHIN = f"""seq >= $3 AND group_id = $2
         AND seq < coalesce((
             SELECT seq FROM changes
             WHERE user_id = scope.user_id AND seq > $3 AND group_id <> $2 AND $3 > 0
             ORDER BY seq LIMIT 1
-        ), {2**63 - 1})
-    ORDER BY seq
-    OFFSET 0
-) AS change
-"""  # noqa: S608  # of constants only
+        ), {2**63 - 1})"""  # noqa: S608  # of constants only
+GROUPED = statements.rows("changes", CHANGE, WITHIN, order="seq")
 
 
 async def latest(db: OwnerDatabase) -> Revision:

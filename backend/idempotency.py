@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+import statements
 import storage
 from errors import IdempotencyInProgress, IdempotencyKeyReused, NotFound
 from postgres.outages import waits_for_a_turn
@@ -77,7 +78,7 @@ async def once(
                 dumps(stored.headers).decode(),
                 stored.body.decode(),
             ),
-            f"{{{','.join(map(str, stored.shows))}}}",
+            statements.array(stored.shows),
         )
         return stored, False
 

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import statements
 from database import OwnerDatabase
 from entities import ENTITIES, Entity
 from rules import NO_SUCH_ID
-from statements import SCOPE
 
 Name = int | UUID
 
-FIND = {
-    entity.name: f"""
-WITH {SCOPE}
-SELECT object.id FROM scope CROSS JOIN LATERAL (
-    SELECT id
-    FROM {entity.table}
-    WHERE user_id = scope.user_id AND uid = $2
-    OFFSET 0
-) AS object
-"""  # noqa: S608  # of constants only
-    for entity in ENTITIES
-}
+FIND = {entity.name: statements.rows(entity.table, "id", "uid = $2") for entity in ENTITIES}
 
 
 async def of(db: OwnerDatabase, entity: Entity, name: Name) -> int:

@@ -20,7 +20,6 @@ from errors import LimitReached, NotFound, PreconditionFailed, UidInTrash, UndoC
 from ids import Name
 from postgres.pool import Row
 from rules import Place
-from statements import SCOPE
 from storage import Outcome, Versions
 
 LISTS_MAX = 500  # that are not in the trash
@@ -34,24 +33,12 @@ GET = {
 }
 GET_TRASHED = statements.objects(LIST, "id = $2 AND deleted_at IS NOT NULL", DELETED_AT)
 
-COUNT = f"""
-WITH {SCOPE}
-SELECT there.count FROM scope CROSS JOIN LATERAL (
-    SELECT count(*) FROM lists WHERE user_id = scope.user_id AND deleted_at IS NULL OFFSET 0
-) AS there
-"""  # noqa: S608  # of constants only
+COUNT = statements.rows("lists", "count(*)", "deleted_at IS NULL")
 
 # Tasks of the list $2 that were deleted at the time $3; if that is null, those that are not deleted.
-
-TASKS = f"""
-WITH {SCOPE}
-SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, parent_id FROM tasks
-    WHERE user_id = scope.user_id AND list_id = $2 AND deleted_at IS NOT DISTINCT FROM $3
-    OFFSET 0
-) AS task
-ORDER BY id
-"""  # noqa: S608  # of constants only
+TASKS = statements.rows(
+    "tasks", "id, parent_id", "list_id = $2 AND deleted_at IS NOT DISTINCT FROM $3", order="id"
+)
 
 
 class Listing(NamedTuple):
@@ -104,7 +91,7 @@ async def update(
     """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
 
     async def move(db: OwnerDatabase) -> List:
-        _require_match(await get(db, id), if_match)
+        await _matching(db, id, if_match)
         placed = await _placed(db, fields, id)
         return _written(await db.store(storage.update(LIST, id, placed)))
 
@@ -123,7 +110,7 @@ async def delete(db: OwnerDatabase, id: int, if_match: Versions = None) -> None:
 
 
 async def _delete_with_tasks(db: OwnerDatabase, id: int, if_match: Versions) -> None:
-    _require_match(await get(db, id), if_match)
+    await _matching(db, id, if_match)
     levels = _levels(await db.read(TASKS, id, None))
     edits = [storage.delete(TASK, task) for level in reversed(levels) for task in reversed(level)]
     await db.store(*edits, storage.delete(LIST, id), all=True, rows=False)
@@ -135,12 +122,9 @@ async def restore(db: OwnerDatabase, id: int, if_match: Versions = None) -> List
 
 
 async def _restore(db: OwnerDatabase, id: int, if_match: Versions) -> List:
-    rows = await db.read(GET_TRASHED, id)
-    if not rows:
-        raise NotFound("List not found")
-    _require_match(rows[0], if_match)
+    trashed = await _matching(db, id, if_match, GET_TRASHED)
     await require_room(db)
-    levels = _levels(await db.read(TASKS, id, rows[0]["deleted_at"]))
+    levels = _levels(await db.read(TASKS, id, trashed["deleted_at"]))
     if len(levels) > trees.LEVELS_MAX:
         raise UndoConflict([], trees.TOO_DEEP)
     # Those on the first level may have a parent that does not come back with them: it is in another
@@ -178,9 +162,15 @@ async def _placed(db: OwnerDatabase, fields: Mapping[str, Any], id: int = 0) -> 
     return {**fields, "position": await order.key(db, LIST, place, id)}
 
 
-def _require_match(found: List, if_match: Versions) -> None:
+async def _matching(db: OwnerDatabase, id: int, if_match: Versions, sql: str = GET[int]) -> Row:
+    """The list, as `sql` finds it. PreconditionFailed if `if_match` does not let a write pass."""
+    rows = await db.read(sql, id)
+    if not rows:
+        raise NotFound("List not found")
+    [found] = rows
     if not Revision(found["version"], found["updated_at"]).is_one_of(if_match):
         raise PreconditionFailed({name: found[name] for name in LIST.names}, LIST.name)
+    return found
 
 
 def _written(outcomes: list[Outcome]) -> List:

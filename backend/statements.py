@@ -6,6 +6,8 @@ its `scope`. OFFSET 0 keeps PostgreSQL from reading a table before that.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from entities import Column, Entity
 
 SCOPE = "scope AS MATERIALIZED (SELECT set_config('app.user_id', $1, true) AS user_id)"
@@ -19,17 +21,28 @@ def columns(entity: Entity, *more: Column) -> str:
     )
 
 
-def objects(entity: Entity, condition: str, *more: Column) -> str:
-    """The objects for which `condition` holds."""
+def rows(table: str, columns: str, condition: str = "true", order: str = "") -> str:
+    """What `columns` says of the rows for which `condition` holds."""
+    ordered = f"ORDER BY {order}\n    " if order else ""
     return f"""
 WITH {SCOPE}
-SELECT object.* FROM scope CROSS JOIN LATERAL (
-    SELECT {columns(entity, *more)}
-    FROM {entity.table}
+SELECT found.* FROM scope CROSS JOIN LATERAL (
+    SELECT {columns}
+    FROM {table}
     WHERE user_id = scope.user_id AND {condition}
-    OFFSET 0
-) AS object
+    {ordered}OFFSET 0
+) AS found
 """  # noqa: S608  # of constants only
+
+
+def objects(entity: Entity, condition: str, *more: Column) -> str:
+    """The objects for which `condition` holds."""
+    return rows(entity.table, columns(entity, *more), condition)
+
+
+def array(ids: Iterable[int]) -> str:
+    """Ids as a text, `{1,2}`, which SQL casts: for an array asyncpg would ask the catalogue first."""
+    return f"{{{','.join(map(str, ids))}}}"
 
 
 def listing(entity: Entity, condition: str, order: str, *more: Column) -> str:

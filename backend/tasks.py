@@ -237,11 +237,7 @@ async def restore(db: OwnerDatabase, id: int, if_match: Versions = None) -> Task
 
 
 async def _restore(db: OwnerDatabase, id: int, if_match: Versions) -> Task:
-    rows = await db.read(GET_TRASHED, id)
-    if not rows:
-        raise NotFound("Task not found")
-    [task] = rows
-    _require_match(task, if_match)
+    task = await _matching(db, id, if_match, GET_TRASHED)
     tree = await trees.below(db, id)
     stand = await trees.restored(
         db, Stand(task["list_id"], task["parent_id"], id, tree[-1]["level"])
@@ -253,18 +249,15 @@ async def _restore(db: OwnerDatabase, id: int, if_match: Versions) -> Task:
     return written(await db.store(storage.restore(TASK, id, fields=fields), *along, all=True))
 
 
-async def _matching(db: OwnerDatabase, id: int, if_match: Versions) -> Row:
-    """The task as it is stored. PreconditionFailed if `if_match` does not let a write pass."""
-    rows = await db.read(GET[int], id)
+async def _matching(db: OwnerDatabase, id: int, if_match: Versions, sql: str = GET[int]) -> Row:
+    """The task as it is stored, as `sql` finds it. PreconditionFailed if `if_match` does not let a write pass."""
+    rows = await db.read(sql, id)
     if not rows:
         raise NotFound("Task not found")
-    _require_match(rows[0], if_match)
-    return rows[0]
-
-
-def _require_match(task: Row, if_match: Versions) -> None:
+    [task] = rows
     if not Revision(task["version"], task["updated_at"]).is_one_of(if_match):
         raise PreconditionFailed(shown({name: task[name] for name in TASK.names}))
+    return task
 
 
 def _seen(task: Row) -> list[list[int | None]]:

@@ -13,10 +13,9 @@ import statements
 import storage
 from changes import Revision
 from database import OwnerDatabase
-from entities import DELETED_AT, ENTITIES, REFERRERS, TASK, Column, Entity
+from entities import DELETED_AT, ENTITIES, REFERRERS, TASK, Entity
 from errors import NotFound, PreconditionFailed
 from postgres.pool import Row
-from statements import SCOPE
 from storage import Versions
 from tasks import Position, shown
 
@@ -35,19 +34,10 @@ LIST = {
 LATEST = Position(datetime.max.replace(tzinfo=UTC), 0)
 
 
-def _referring(entity: Entity, column: Column) -> str:
-    return f"""
-WITH {SCOPE}
-SELECT object.id FROM scope CROSS JOIN LATERAL (
-    SELECT id FROM {entity.table} WHERE user_id = scope.user_id AND {column.name} = $2 OFFSET 0
-) AS object
-ORDER BY id
-"""  # noqa: S608  # of constants only
-
-
 REFERRING = {
     entity.name: tuple(
-        (other, column, _referring(other, column)) for other, column in REFERRERS[entity.name]
+        (other, column, statements.rows(other.table, "id", f"{column.name} = $2", order="id"))
+        for other, column in REFERRERS[entity.name]
     )
     for entity in ENTITIES
 }

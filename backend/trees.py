@@ -54,21 +54,13 @@ SELECT id, list_id FROM above
 
 LIST_IS_THERE = statements.objects(LIST, "id = $2 AND deleted_at IS NULL")
 
-
-def _tasks_where(condition: str) -> str:
-    return f"""
-WITH {SCOPE}
-SELECT task.* FROM scope CROSS JOIN LATERAL (
-    SELECT id, parent_id, list_id, deleted_at IS NULL AS is_there FROM tasks
-    WHERE user_id = scope.user_id AND {condition}
-    OFFSET 0
-) AS task
-"""  # noqa: S608  # of constants only
-
-
-# Ids come as a text, `{1,2}`: for an array asyncpg would ask the catalogue first.
-THESE = _tasks_where("id IN (SELECT unnest($2::text::bigint[]))")
-CHILDREN = _tasks_where("parent_id IN (SELECT unnest($2::text::bigint[])) AND deleted_at IS NULL")
+STANDING = "id, parent_id, list_id, deleted_at IS NULL AS is_there"
+THESE = statements.rows("tasks", STANDING, "id IN (SELECT unnest($2::text::bigint[]))")
+CHILDREN = statements.rows(
+    "tasks",
+    STANDING,
+    "parent_id IN (SELECT unnest($2::text::bigint[])) AND deleted_at IS NULL",
+)
 
 
 class Stand(NamedTuple):
@@ -117,8 +109,10 @@ async def are_sound(db: OwnerDatabase, task_ids: Iterable[int]) -> bool:
 
 async def _read(db: OwnerDatabase, sql: str, task_ids: Iterable[int]) -> dict[int, Row]:
     """The tasks by their ids."""
-    text = ",".join(map(str, task_ids))
-    return {task["id"]: task for task in await db.read(sql, f"{{{text}}}")} if text else {}
+    wanted = list(task_ids)
+    if not wanted:
+        return {}
+    return {task["id"]: task for task in await db.read(sql, statements.array(wanted))}
 
 
 def _is_sound(task: Row, found: Mapping[int, Row]) -> bool:

@@ -200,9 +200,9 @@ async def _current(db: OwnerDatabase, undone: list[Undone]) -> dict[tuple[str, i
     """The objects that there still are, in the trash or out of it."""
     found = {}
     for entity in ENTITIES:
-        ids = [str(one.id) for one in undone if one.entity is entity]
+        ids = [one.id for one in undone if one.entity is entity]
         if ids:
-            rows = await db.read(CURRENT[entity.name], f"{{{','.join(ids)}}}")
+            rows = await db.read(CURRENT[entity.name], statements.array(ids))
             found.update({(entity.name, row["id"]): row for row in rows})
     return found
 
