@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -78,17 +78,9 @@ class OwnerDatabase:
         `all`: either every edit is done, or none, and it is tried again. Without `rows` no objects come back.
         """
         group = storage.new_group()
-        parts = [
-            edits[start : start + storage.EDITS_MAX]
-            for start in range(0, len(edits), storage.EDITS_MAX)
-        ]
-
-        async def work(db: OwnerDatabase) -> list[Outcome]:
-            stored = [await db._store(storage.CALL_PART, group, part, all, rows) for part in parts]
-            return [outcome for part in stored for outcome in part]
-
-        if len(parts) > 1:
-            return await self.locked(work)
+        if len(edits) > storage.EDITS_MAX:
+            in_parts = partial(_store_in_parts, group=group, edits=edits, all=all, rows=rows)
+            return await self.locked(in_parts)
         if isinstance(self._via, Transaction):
             return await self._store(storage.CALL, group, edits, all, rows)
         async with self._via.turn(self.owner):
@@ -133,6 +125,17 @@ class OwnerDatabase:
             return await work(self)
         except GuardLost:
             return await self.locked(work)
+
+
+async def _store_in_parts(
+    db: OwnerDatabase, group: str, edits: Sequence[Edit], all: bool, rows: bool
+) -> list[Outcome]:
+    """A call for each EDITS_MAX of them, so that none takes too long."""
+    outcomes: list[Outcome] = []
+    for start in range(0, len(edits), storage.EDITS_MAX):
+        part = edits[start : start + storage.EDITS_MAX]
+        outcomes += await db._store(storage.CALL_PART, group, part, all, rows)
+    return outcomes
 
 
 def get_database(request: HTTPConnection) -> Database:
