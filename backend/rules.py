@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from pydantic_core import PydanticCustomError
@@ -20,7 +20,8 @@ DESCRIPTION_MAX = 1000
 NAME_MAX = 100
 LABEL_MAX = 50
 LABELS_MAX = 20
-PRIORITIES = ("none", "low", "medium", "high")
+Level = Literal["none", "low", "medium", "high"]  # of a priority
+PRIORITIES: tuple[Level, ...] = get_args(Level)
 ID_MAX = 2**63 - 1
 NO_SUCH_ID = 0  # ids start at 1, so nothing is ever found under it
 

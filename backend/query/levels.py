@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import get_args
 
-from query.tree import Comparison, Level, Priority
-
-LEVELS: tuple[Level, ...] = get_args(Level)
+from query.tree import Comparison, Priority
+from rules import PRIORITIES, Level
 
 _COMPARED: dict[Comparison, Callable[[int, int], bool]] = {
     "=": operator.eq,
@@ -20,5 +18,5 @@ _COMPARED: dict[Comparison, Callable[[int, int], bool]] = {
 
 
 def meant(term: Priority) -> tuple[Level, ...]:
-    compared, limit = _COMPARED[term.comparison], LEVELS.index(term.level)
-    return tuple(level for n, level in enumerate(LEVELS) if compared(n, limit))
+    compared, limit = _COMPARED[term.comparison], PRIORITIES.index(term.level)
+    return tuple(level for n, level in enumerate(PRIORITIES) if compared(n, limit))

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import rules
 import times
-from query import levels
 from query.arguments import Arguments
 from query.sql import is_moment
 
@@ -34,7 +33,7 @@ NAMES = (
     "title",
     "position",
 )
-RANK = f"array_position('{{{','.join(levels.LEVELS)}}}'::text[], priority::text)"
+RANK = f"array_position('{{{','.join(rules.PRIORITIES)}}}'::text[], priority::text)"
 KINDS = {
     "created_at": Kind("created_at", "timestamptz"),
     "updated_at": Kind("updated_at", "timestamptz"),

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from rules import Level
+
 Field = Literal["due", "start", "created", "updated", "completed"]
 When = Literal["on", "before", "after"]
 Unit = Literal["day", "week", "month"]
 Comparison = Literal["=", ">", ">=", "<", "<="]
-Level = Literal["none", "low", "medium", "high"]
 
 
 # --- days and times that a term names ---

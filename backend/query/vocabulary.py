@@ -7,7 +7,6 @@ from query.tree import (
     Dated,
     Day,
     FromToday,
-    Level,
     NoDate,
     NoLabels,
     NoParent,
@@ -21,6 +20,7 @@ from query.tree import (
     Weekday,
     When,
 )
+from rules import PRIORITIES, Level
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAYS: dict[str, Day] = {
@@ -41,10 +41,7 @@ WHENS: dict[str, When] = {":": "on", "on": "on", "before": "before", "after": "a
 
 SHORT_LEVELS: dict[str, Level] = {"p1": "high", "p2": "medium", "p3": "low", "p4": "none"}
 LEVELS: dict[str, Level] = {
-    "high": "high",
-    "medium": "medium",
-    "low": "low",
-    "none": "none",
+    **{level: level for level in reversed(PRIORITIES)},
     **SHORT_LEVELS,
 }
 COMPARISONS: dict[str, Comparison] = {":": "=", ">": ">", ">=": ">=", "<": "<", "<=": "<="}

@@ -15,7 +15,7 @@ import asyncpg
 import texts
 import times
 from query.arguments import Arguments
-from query.levels import LEVELS
+from rules import PRIORITIES
 
 Task = dict[str, Any]
 
@@ -134,7 +134,7 @@ def task(random: Random, id: int, around: datetime) -> Task:
         "list_id": random.choice([None, *range(1, 8)]),
         "parent_id": random.choice([None, None, 1, 2]),
         "position": random.choice(["a0", "a1", "Zz", "a0V"]),
-        "priority": random.choice(LEVELS),
+        "priority": random.choice(PRIORITIES),
         "labels": random.sample(LABELS, random.choice([0, 0, 1, 2])),
         "start": random.choice([None, time_near(random, around)]),
         "due": random.choice([None, time_near(random, around), time_near(random, around)]),

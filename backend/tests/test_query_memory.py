@@ -20,7 +20,6 @@ from query.tree import (
     FromToday,
     InList,
     Label,
-    Level,
     Name,
     NextDays,
     NoDate,
@@ -38,6 +37,7 @@ from query.tree import (
     Subtask,
     When,
 )
+from rules import Level
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)  # a Tuesday
 UID = UUID(int=9)

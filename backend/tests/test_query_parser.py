@@ -34,7 +34,6 @@ from query.tree import (
     FromToday,
     InList,
     Label,
-    Level,
     Name,
     NextDays,
     NoDate,
@@ -55,7 +54,7 @@ from query.tree import (
     Weekday,
     When,
 )
-from rules import ID_MAX
+from rules import ID_MAX, Level
 
 UID = "3f0e4cf2-8a0c-4b1f-9d5e-2f6b7a1c0d9e"
 

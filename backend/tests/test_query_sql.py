@@ -17,7 +17,6 @@ import times
 from postgres import embedded
 from query import memory, sql
 from query.arguments import Arguments
-from query.levels import LEVELS
 from query.reader import Reader
 from query.tree import (
     And,
@@ -43,6 +42,7 @@ from query.tree import (
     Subtask,
     Weekday,
 )
+from rules import PRIORITIES
 from tests import scratch
 from tests.conftest import sql as run
 
@@ -91,7 +91,7 @@ units = st.sampled_from(["day", "week", "month"])
 others = st.one_of(
     st.builds(Status, st.sampled_from(["open", "completed", "all"])),
     st.builds(NextDays, st.integers(0, 20) | st.just(10**9)),
-    st.builds(Priority, st.sampled_from(["=", ">", ">=", "<", "<="]), st.sampled_from(LEVELS)),
+    st.builds(Priority, st.sampled_from(["=", ">", ">=", "<", "<="]), st.sampled_from(PRIORITIES)),
     st.builds(Label, names),
     st.builds(InList, names),
     st.builds(Parent, st.sampled_from([1, 2, 3, 2**63, *UIDS])),

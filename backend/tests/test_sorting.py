@@ -19,8 +19,8 @@ import times
 from postgres import embedded
 from query import sorting
 from query.arguments import Arguments
-from query.levels import LEVELS
 from query.sorting import DEFAULT, Key
+from rules import PRIORITIES
 from tests import scratch
 from tests.conftest import sql as run
 
@@ -106,7 +106,7 @@ def value(task: scratch.Task, name: str, zone: ZoneInfo) -> Any:
     if name in ("due", "start") and kept is not None:
         return moment(kept, zone)
     if name == "priority":
-        return LEVELS.index(kept)
+        return PRIORITIES.index(kept)
     return texts.sort_key(kept) if name == "title" else kept
 
 
