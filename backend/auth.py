@@ -9,7 +9,8 @@ from tokens.verification import CurrentUser, Verifier, bearer_token
 
 
 async def get_current_user(request: HTTPConnection) -> CurrentUser:
-    """The user of the request's bearer token (RFC 6750, the Authorization header only), or Unauthorized."""
+    """The user of the request's bearer token (RFC 6750, the Authorization header only), or
+    Unauthorized."""
     verifier: Verifier = request.scope["state"]["verifier"]
     return await verifier.user_of(bearer_token(request.scope["headers"]))
 

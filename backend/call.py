@@ -12,7 +12,8 @@ from postgres.pool import Transaction
 
 
 class Call(HTTPConnection):
-    """What an endpoint's dependencies take, as FastAPI's own do. `scope` stays as the server made it."""
+    """What an endpoint's dependencies take, as FastAPI's own do. `scope` stays as the server made
+    it."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope)
@@ -28,7 +29,8 @@ class Call(HTTPConnection):
 
     @property
     def stopping(self) -> asyncio.Event:
-        """Set when the server stops: answers that stay open end then. Another server than ours never says it."""
+        """Set when the server stops: answers that stay open end then. Another server than ours
+        never says it."""
         stopping: asyncio.Event = self.scope.get("state", {}).get("stopping") or asyncio.Event()
         return stopping
 

@@ -1,7 +1,8 @@
-"""The change log: every committed change of a user's data, numbered in order. Only the writer (storage/) adds to it.
+"""The change log: every committed change of a user's data, numbered in order. Only the writer
+(storage/) adds to it.
 
-A user's changes are numbered from 1 without gaps, in the order in which they were committed. A write that is refused
-takes no number, and writes nothing.
+A user's changes are numbered from 1 without gaps, in the order in which they were committed. A
+write that is refused takes no number, and writes nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Change = dict[str, Any]
 class Revision(NamedTuple):
     """A change of a user: its number, and when it was made.
 
-    The number alone is not enough: after a restore from a backup, or with a fresh database, the same numbers come
-    again for other changes. The times do not.
+    The number alone is not enough: after a restore from a backup, or with a fresh database, the
+    same numbers come again for other changes. The times do not.
     """
 
     number: int
@@ -96,7 +97,8 @@ async def latest(db: OwnerDatabase) -> Revision:
 
 
 async def since(db: OwnerDatabase, seq: int, limit: int) -> list[Change]:
-    """At most `limit` changes after the one numbered `seq`, oldest first. CursorExpired if there is no such number."""
+    """At most `limit` changes after the one numbered `seq`, oldest first. CursorExpired if there is
+    no such number."""
     last, *found = await db.read(SINCE, seq, limit)
     if seq > (last["seq"] or 0):
         raise CursorExpired(seq, last["seq"] or 0)
@@ -109,7 +111,8 @@ async def numbered(db: OwnerDatabase, seq: int) -> list[Change]:
 
 
 async def grouped(db: OwnerDatabase, group: UUID) -> list[Change]:
-    """The changes of `group`, oldest first. A group of before migration 0005 does not say where it begins."""
+    """The changes of `group`, oldest first. A group of before migration 0005 does not say where it
+    begins."""
     first = storage.first_of_group(group) or 0
     return [from_row(row) for row in await db.read(GROUPED, group, first)]
 

@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Start the embedded database, if it is used, and the server. All workers then share that database."""
+    """Start the embedded database, if it is used, and the server. All workers then share that
+    database."""
     import server
 
     given = {
@@ -166,7 +167,8 @@ def openapi(options: argparse.Namespace) -> None:
 
 
 def _mend_surroundings() -> None:
-    """The process that starts us may have closed our streams, or set a umask that lets others write our files."""
+    """The process that starts us may have closed our streams, or set a umask that lets others write
+    our files."""
     streams.open_closed()
     os.umask(os.umask(0o022) & 0o077 | 0o022)  # nobody else may write what we make; we may
     if sys.platform != "win32":

@@ -1,4 +1,5 @@
-"""Settings: read once and checked once. If one is wrong, the server does not start, and says what to set."""
+"""Settings: read once and checked once. If one is wrong, the server does not start, and says what
+to set."""
 
 from __future__ import annotations
 
@@ -128,7 +129,8 @@ class Settings(BaseSettings):
 
     @cached_property
     def secret(self) -> bytes:
-        """The HS256 key: raw UTF-8 bytes. In development without a setting, a random one that outlives restarts."""
+        """The HS256 key: raw UTF-8 bytes. In development without a setting, a random one that
+        outlives restarts."""
         if self.better_auth_secret is not None:
             return self.better_auth_secret.get_secret_value().encode()
         if self.production:
@@ -151,8 +153,9 @@ class Settings(BaseSettings):
 
     @cached_property
     def cursor_keys(self) -> tuple[bytes, ...]:
-        """Seal page cursors, the first one new ones. The same on every server that has the same secret, or else the
-        same database. With a previous secret its cursors are opened too, so that a rotation interrupts no list."""
+        """Seal page cursors, the first one new ones. The same on every server that has the same
+        secret, or else the same database. With a previous secret its cursors are opened too, so
+        that a rotation interrupts no list."""
         source = self.secret or (
             self.database_url.get_secret_value().encode() if self.database_url else b""
         )
@@ -174,7 +177,8 @@ class Settings(BaseSettings):
 
     @cached_property
     def jwks_url(self) -> str:
-        """Where the frontend publishes its signing keys. Better Auth takes a path in its base URL for its own."""
+        """Where the frontend publishes its signing keys. Better Auth takes a path in its base URL
+        for its own."""
         if self.auth_jwks_url is not None:
             return self.auth_jwks_url
         path = urlsplit(self.better_auth_url).path.rstrip("/") or "/api/auth"
@@ -362,7 +366,8 @@ def _check_production(settings: Settings) -> None:
 
 
 def development_secret(path: Path) -> bytes:
-    """Read the secret at `path`, or make one: 32 random bytes in hex, readable by this user only (0600)."""
+    """Read the secret at `path`, or make one: 32 random bytes in hex, readable by this user only
+    (0600)."""
     secret = _kept_secret(path)
     if secret:
         return secret
@@ -396,7 +401,8 @@ def _kept_secret(path: Path) -> bytes:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Two first starts at once take turns. A file system without locks, or Windows, has to do without."""
+    """Two first starts at once take turns. A file system without locks, or Windows, has to do
+    without."""
     if sys.platform == "win32":
         yield
         return

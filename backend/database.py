@@ -1,4 +1,5 @@
-"""The way to the database: which one, brought up to date, and each request's view of it, narrowed to its user."""
+"""The way to the database: which one, brought up to date, and each request's view of it, narrowed
+to its user."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class OwnerDatabase:
     async def store(self, *edits: Edit, all: bool = False, rows: bool = True) -> list[Outcome]:
         """What became of each of `edits`, which are one group and one transaction.
 
-        `all`: either every edit is done, or none, and it is tried again. Without `rows` no objects come back.
+        `all`: either every edit is done, or none, and it is tried again. Without `rows` no objects
+        come back.
         """
         group = storage.new_group()
         if len(edits) > storage.EDITS_MAX:
@@ -97,7 +99,8 @@ class OwnerDatabase:
         ]
 
     async def locked(self, work: Callable[[OwnerDatabase], Awaitable[Result]]) -> Result:
-        """What `work` returns, done in one transaction under the user's lock: what it reads stays true until then.
+        """What `work` returns, done in one transaction under the user's lock: what it reads stays
+        true until then.
 
         `work` may run again, from its beginning.
         """
@@ -114,10 +117,11 @@ class OwnerDatabase:
             return await self._via.transaction(run, locked_for=self.owner)
 
     async def guarded(self, work: Callable[[OwnerDatabase], Awaitable[Result]]) -> Result:
-        """The same for work that writes one object at the version that it has read: first without the lock.
+        """The same for work that writes one object at the version that it has read: first without
+        the lock.
 
-        That takes fewer round trips. If somebody else was faster, `work` raises GuardLost, and runs again under the
-        lock.
+        That takes fewer round trips. If somebody else was faster, `work` raises GuardLost, and runs
+        again under the lock.
         """
         if self.is_pooled or isinstance(self._via, Transaction):
             return await self.locked(work)
@@ -144,12 +148,14 @@ def get_database(request: HTTPConnection) -> Database:
 
 
 def get_db(call: Call) -> OwnerDatabase:
-    """The database of the user whom `get_current_user` has found; in the call's transaction, if it has begun one."""
+    """The database of the user whom `get_current_user` has found; in the call's transaction, if it
+    has begun one."""
     return OwnerDatabase(call.transaction or get_database(call).pool, call.user_id)
 
 
 class Database:
-    """The application's one database: opened at start, and where it cannot be reached, tried until it can."""
+    """The application's one database: opened at start, and where it cannot be reached, tried until
+    it can."""
 
     def __init__(self, settings: config.Settings) -> None:
         self.settings = settings
@@ -170,7 +176,8 @@ class Database:
         return -math.inf if self._pool is None else self._pool.used_at
 
     async def open(self) -> None:
-        """Return when it is ready, or has kept us waiting: then it is tried on. SettingError if it never will be."""
+        """Return when it is ready, or has kept us waiting: then it is tried on. SettingError if it
+        never will be."""
         self._opening = asyncio.create_task(self._try_until_done(self._prepare))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._tried.wait(), PATIENCE_SECONDS)
@@ -283,14 +290,16 @@ class Database:
 
 
 def share(allowed: int | None, workers: int) -> int:
-    """How many of the `allowed` connections one of `workers` processes may use for requests; None: nobody knows."""
+    """How many of the `allowed` connections one of `workers` processes may use for requests; None:
+    nobody knows."""
     if allowed is None:
         return SIZE
     return max(1, min(SIZE, allowed // workers - HOUSEKEEPING))
 
 
 def _will_not_pass(error: Exception) -> bool:
-    """Whether trying again is in vain: a setting is wrong, or the server has answered and it will not be another time.
+    """Whether trying again is in vain: a setting is wrong, or the server has answered and it will
+    not be another time.
 
     What nobody has foreseen is tried again, with a line in the log.
     """
@@ -307,7 +316,8 @@ def create_tables(settings: config.Settings | None = None, adopting: bool = Fals
 
 
 def address(settings: config.Settings) -> dsn.Address:
-    """Where requests go. Without a URL: the embedded PostgreSQL, started here unless it runs already."""
+    """Where requests go. Without a URL: the embedded PostgreSQL, started here unless it runs
+    already."""
     if settings.database_url is None:
         connections = settings.web_concurrency * (SIZE + HOUSEKEEPING) + OTHERS
         return dsn.parse(_embedded_url(settings.data_dir / "postgres", connections))

@@ -1,7 +1,8 @@
 """What is kept of each entity: the only list of it.
 
-SELECT lists, the writer's SQL, the differences in the log, undo, the tables of models.py, the shapes of schemas.py and
-the catalogue of the isolation tests all follow from here. Plain Python, because every worker loads it.
+SELECT lists, the writer's SQL, the differences in the log, undo, the tables of models.py, the
+shapes of schemas.py and the catalogue of the isolation tests all follow from here. Plain Python,
+because every worker loads it.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ POSITION = Column(
 
 @dataclass(frozen=True)
 class Entity:
-    """`columns` in the order in which a client reads them. Every entity has those of KEPT_BY_WRITER."""
+    """`columns` in the order in which a client reads them. Every entity has those of
+    KEPT_BY_WRITER."""
 
     name: str
     table: str
@@ -152,7 +154,8 @@ class Entity:
 
     @cached_property
     def logged_as_sent(self) -> dict[str, Any]:
-        """Those of them whose first value is what a creation sets, each with its default: that is not logged."""
+        """Those of them whose first value is what a creation sets, each with its default: that is
+        not logged."""
         return {
             column.name: column.initial
             for column in self.logged

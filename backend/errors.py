@@ -8,7 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class Problem(NamedTuple):
-    """One thing wrong with what was sent: which field, and a sentence that says what would be right."""
+    """One thing wrong with what was sent: which field, and a sentence that says what would be
+    right."""
 
     field: str
     message: str
@@ -19,7 +20,8 @@ class Problem(NamedTuple):
 
 
 class ApiError(Exception):
-    """An answer that is not 2xx. The message is a sentence for a person, `code` a constant for a program."""
+    """An answer that is not 2xx. The message is a sentence for a person, `code` a constant for a
+    program."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "SERVER_ERROR"
@@ -36,7 +38,8 @@ class ApiError(Exception):
         return {}
 
     def body(self) -> dict[str, Any]:
-        """Clients written against FastAPI's default read `detail`, those against Express's habits `message`."""
+        """Clients written against FastAPI's default read `detail`, those against Express's habits
+        `message`."""
         sentence = str(self)
         return {
             "error": sentence,
@@ -136,7 +139,8 @@ class MethodNotAllowed(ApiError):
 
 
 class CursorExpired(ApiError):
-    """A position beyond the end of the change log. The client has it from before the database was restored."""
+    """A position beyond the end of the change log. The client has it from before the database was
+    restored."""
 
     status, code = 410, "CURSOR_EXPIRED"
 
@@ -172,8 +176,8 @@ class PositionExhausted(ApiError):
 
 
 class UndoConflict(ApiError):
-    """Undoing would overwrite newer values of these fields. Without fields, the object was deleted for good, unless
-    `sentence` says otherwise."""
+    """Undoing would overwrite newer values of these fields. Without fields, the object was deleted
+    for good, unless `sentence` says otherwise."""
 
     status, code = 409, "UNDO_CONFLICT"
 

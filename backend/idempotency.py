@@ -1,7 +1,8 @@
-"""Safe retries: a write with a key is done once, and its first answer kept with it, for whoever sends it again.
+"""Safe retries: a write with a key is done once, and its first answer kept with it, for whoever
+sends it again.
 
-The `Idempotency-Key` header is the IETF's draft (draft-ietf-httpapi-idempotency-key-header). Key, write and answer are
-one transaction: after a crash, either all of them are there or none.
+The `Idempotency-Key` header is the IETF's draft (draft-ietf-httpapi-idempotency-key-header). Key,
+write and answer are one transaction: after a crash, either all of them are there or none.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ WAIT_SECONDS = (
 
 
 class StoredAnswer(NamedTuple):
-    """An answer that says a write was done: what of it is sent again. `body` is JSON; `shows` has objects' ids."""
+    """An answer that says a write was done: what of it is sent again. `body` is JSON; `shows` has
+    objects' ids."""
 
     status: int
     headers: dict[str, str]
@@ -42,12 +44,14 @@ async def once(
     work: Callable[[Transaction], Awaitable[StoredAnswer]],
     noun: str = "Task",
 ) -> tuple[StoredAnswer, bool]:
-    """The answer of `work`, done now, or the one kept of when it was done before; and whether it is that one.
+    """The answer of `work`, done now, or the one kept of when it was done before; and whether it is
+    that one.
 
-    `fingerprint` tells one request from another: the same key with another one is IdempotencyKeyReused. While the same
-    key is at work elsewhere this waits, and raises IdempotencyInProgress after WAIT_SECONDS. What `work` raises undoes
-    the key with the rest, so that a refused request may be mended and sent again.
-    NotFound if what the kept answer shows, a `noun`, was deleted for good.
+    `fingerprint` tells one request from another: the same key with another one is
+    IdempotencyKeyReused. While the same key is at work elsewhere this waits, and raises
+    IdempotencyInProgress after WAIT_SECONDS. What `work` raises undoes the key with the rest, so
+    that a refused request may be mended and sent again. NotFound if what the kept answer shows, a
+    `noun`, was deleted for good.
     """
 
     async def find_or_do(transaction: Transaction) -> tuple[StoredAnswer, bool]:
@@ -93,5 +97,6 @@ def fingerprint(method: str, path: Sequence[str], body: bytes) -> bytes:
 
 
 def _lock(user_id: str, key: str) -> int:
-    """An advisory lock's number: 64 bits of a hash, so that nobody can choose a key that locks another's."""
+    """An advisory lock's number: 64 bits of a hash, so that nobody can choose a key that locks
+    another's."""
     return int.from_bytes(hashlib.sha256(f"{user_id}\0{key}".encode()).digest()[:8], signed=True)

@@ -1,4 +1,5 @@
-"""An object is named by its id or, under /v1, by its uid, which a client may have chosen before there was an id."""
+"""An object is named by its id or, under /v1, by its uid, which a client may have chosen before
+there was an id."""
 
 from __future__ import annotations
 

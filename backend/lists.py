@@ -63,7 +63,8 @@ async def get(db: OwnerDatabase, name: Name) -> List:
 async def create(
     db: OwnerDatabase, fields: Mapping[str, Any], uid: UUID | None = None, if_match: Versions = None
 ) -> tuple[List, bool]:
-    """The list, and whether it is new: where there is one with this `uid`, that one is returned as it is.
+    """The list, and whether it is new: where there is one with this `uid`, that one is returned as
+    it is.
 
     `if_match` is about the user's last change, which only a new list must not miss.
     """
@@ -88,7 +89,8 @@ async def create(
 async def update(
     db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions = None
 ) -> List:
-    """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
+    """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they
+    were."""
 
     async def move(db: OwnerDatabase) -> List:
         await _matching(db, id, if_match)

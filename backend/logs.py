@@ -61,7 +61,8 @@ class OnceAMinute:
 
 
 def quotable(value: Any) -> str:
-    """Something that a stranger has sent, fit for a log: one line, and nothing like a token or an e-mail address."""
+    """Something that a stranger has sent, fit for a log: one line, and nothing like a token or an
+    e-mail address."""
     text = re.sub("[^!-~]", "?", str(value))[:100]
     return "(not shown)" if "@" in text or "eyJ" in text else text
 
@@ -138,7 +139,8 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _described(error: BaseException) -> Iterator[str]:
-    """Type, first line and frames, and the same of what caused it. Never a value: the messages quote rows."""
+    """Type, first line and frames, and the same of what caused it. Never a value: the messages
+    quote rows."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

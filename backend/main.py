@@ -54,7 +54,8 @@ class TodoAPI(FastAPI):
         await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The front first, so that a door is one step away. FastAPI's own layers serve what has no door."""
+        """The front first, so that a door is one step away. FastAPI's own layers serve what has no
+        door."""
         doors = [route for router in ROUTERS for route in router.routes if isinstance(route, Door)]
         access = access_log(self.settings.production) if logs.configured else None
         return Front(super().build_middleware_stack(), doors, self.settings.allowed_origins, access)

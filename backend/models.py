@@ -1,5 +1,5 @@
-"""The tables, described in SQLModel. The server never loads this: migrations/versions/ makes the tables, and a test
-proves that models, migrations and database agree."""
+"""The tables, described in SQLModel. The server never loads this: migrations/versions/ makes the
+tables, and a test proves that models, migrations and database agree."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ Task = _table(
 
 
 class ChangeCounter(SQLModel, table=True):
-    """Number and time of each user's last change. The row is the lock under which that user's data is written."""
+    """Number and time of each user's last change. The row is the lock under which that user's data
+    is written."""
 
     __tablename__ = "change_counters"
 
@@ -140,7 +141,8 @@ class ChangeCounter(SQLModel, table=True):
 
 
 class Change(SQLModel, table=True):
-    """One committed change: who, when, what, and for each field `[old, new]`. `at` grows with `seq`."""
+    """One committed change: who, when, what, and for each field `[old, new]`. `at` grows with
+    `seq`."""
 
     __tablename__ = "changes"
     __table_args__ = (
@@ -162,7 +164,8 @@ class Change(SQLModel, table=True):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """A write that was done under a key, and what was answered; `fingerprint` tells its request from others."""
+    """A write that was done under a key, and what was answered; `fingerprint` tells its request
+    from others."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (

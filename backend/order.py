@@ -1,4 +1,5 @@
-"""Order: the key that puts something first, last, or beside one of its siblings. Nothing else is renumbered."""
+"""Order: the key that puts something first, last, or beside one of its siblings. Nothing else is
+renumbered."""
 
 from __future__ import annotations
 
@@ -54,8 +55,8 @@ NOBODY_AROUND = dict.fromkeys(("own", "first", "last", "before", "after"))
 async def key(db: OwnerDatabase, entity: Entity, place: Place, id: int, *siblings_of: Any) -> str:
     """The key that puts the object `id` at `place`. Call it under the user's lock.
 
-    `siblings_of`: the list and the parent of a task; nothing for a list. If several siblings share a key, it goes
-    before or after all of them: there is no room between.
+    `siblings_of`: the list and the parent of a task; nothing for a list. If several siblings share
+    a key, it goes before or after all of them: there is no room between.
     """
     sibling = await ids.of(db, entity, place.sibling)
     rows = await db.read(AROUND[entity.name], id, sibling, *siblings_of)

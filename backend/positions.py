@@ -1,8 +1,10 @@
-"""Where a task or a list stands among its siblings: a key that sorts by code point, with room for another beside it.
+"""Where a task or a list stands among its siblings: a key that sorts by code point, with room for
+another beside it.
 
-The keys are those of npm's `fractional-indexing`, so that a client can make them, too. A key is a whole number and
-what follows a point that nobody writes, both in 62 digits. The first letter says how many digits the number has:
-`a` one, `b` two, up to `z`; below zero `Z` one, `Y` two, down to `A`. So `Zz` < `a0` < `a0V` < `a1` < `az` < `b00`.
+The keys are those of npm's `fractional-indexing`, so that a client can make them, too. A key is a
+whole number and what follows a point that nobody writes, both in 62 digits. The first letter says
+how many digits the number has: `a` one, `b` two, up to `z`; below zero `Z` one, `Y` two, down to
+`A`. So `Zz` < `a0` < `a0V` < `a1` < `az` < `b00`.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def check(key: str) -> str:
 
 
 def between(before: str | None, after: str | None) -> str:
-    """A key after `before` and ahead of `after`, which are keys in this order. None: there is nothing on that side."""
+    """A key after `before` and ahead of `after`, which are keys in this order. None: there is
+    nothing on that side."""
     if before is not None and after is not None and before >= after:
         raise ValueError(f"{before!r} does not come before {after!r}")
     made = _between(before, after)

@@ -1,7 +1,9 @@
-"""Removes what has expired: changes and trash after their days, answers kept for retries after 24 hours.
+"""Removes what has expired: changes and trash after their days, answers kept for retries after 24
+hours.
 
-Any number of servers may do it: one at a time works, the others pass by. It runs as a role of its own, whose policies
-admit only rows that have expired, and which sees nothing of them but their keys and times.
+Any number of servers may do it: one at a time works, the others pass by. It runs as a role of its
+own, whose policies admit only rows that have expired, and which sees nothing of them but their keys
+and times.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ PURGER = Actor("system", "retention")
 
 
 async def keep_clean(database: Database) -> None:
-    """Work once an hour for as long as the process lives, but never wake a database that nobody uses."""
+    """Work once an hour for as long as the process lives, but never wake a database that nobody
+    uses."""
     worked = -EVERY_SECONDS
     while True:
         await asyncio.sleep(CHECK_SECONDS)
@@ -123,7 +126,8 @@ async def _remove(session: Session, sql: str, age: timedelta, kept: Periods) -> 
 async def _empty_trash(session: Session, pool: Pool, kept: Periods) -> int:
     """Tasks before lists, and what is below a task before that one.
 
-    What something in the trash still refers to waits for that, which was deleted with it or before it.
+    What something in the trash still refers to waits for that, which was deleted with it or before
+    it.
     """
     removed = 0
     for entity in (TASK, LIST):
@@ -133,7 +137,8 @@ async def _empty_trash(session: Session, pool: Pool, kept: Periods) -> int:
 
 
 async def _purge_expired(entity: Entity, session: Session, pool: Pool, kept: Periods) -> int:
-    """Each is deleted by the ordinary operation, as its owner's: a change like others, and no text is left."""
+    """Each is deleted by the ordinary operation, as its owner's: a change like others, and no text
+    is left."""
     removed, last = 0, FIRST
     while True:
         async with _alone(session, kept, timedelta(days=kept.trash_days)) as expired_before:
@@ -161,7 +166,8 @@ async def _purge(owner: OwnerDatabase, entity: Entity, id: int, expired_before: 
 
 @asynccontextmanager
 async def _alone(session: Session, kept: Periods, age: timedelta) -> AsyncIterator[datetime | None]:
-    """A transaction in the role; the time before which things of that age have expired, or None if another works."""
+    """A transaction in the role; the time before which things of that age have expired, or None if
+    another works."""
     async with session.transaction():
         await session.execute(BEGIN)
         for name, days in zip(("changes", "trash"), kept, strict=True):

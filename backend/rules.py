@@ -50,7 +50,8 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class Rule(NamedTuple):
-    """`check` returns the value to keep, or raises ValueError with a sentence; `schema` says what it takes."""
+    """`check` returns the value to keep, or raises ValueError with a sentence; `schema` says what
+    it takes."""
 
     check: Callable[[Any], Any]
     schema: dict[str, Any]  # JSON Schema

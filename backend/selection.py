@@ -48,7 +48,8 @@ async def page(db: OwnerDatabase, wanted: Wanted, limit: int, after: str | None 
 
 
 def _statement(order: Order, condition: str) -> str:
-    """First where the page's tasks are, then what they have: sorting whole rows takes twice the time."""
+    """First where the page's tasks are, then what they have: sorting whole rows takes twice the
+    time."""
     return f"""
 WITH {statements.SCOPE}
 SELECT task.*, {order.place} AS place

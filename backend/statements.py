@@ -1,7 +1,7 @@
 """The shapes of statements that read what one user has.
 
-Each takes the owner as $1, names it in its where-clause, and sets it for row-level security in the same round trip, in
-its `scope`. OFFSET 0 keeps PostgreSQL from reading a table before that.
+Each takes the owner as $1, names it in its where-clause, and sets it for row-level security in the
+same round trip, in its `scope`. OFFSET 0 keeps PostgreSQL from reading a table before that.
 """
 
 from __future__ import annotations

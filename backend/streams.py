@@ -1,4 +1,5 @@
-"""The standard streams: opened where they were closed, and written to with a sentence when that fails."""
+"""The standard streams: opened where they were closed, and written to with a sentence when that
+fails."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ NAMES = ("stdin", "stdout", "stderr")
 
 
 def open_closed() -> None:
-    """Cron, supervisors and `<&- >&- 2>&-` close streams. The next socket would get such a number, and what is printed.
+    """Cron, supervisors and `<&- >&- 2>&-` close streams. The next socket would get such a number,
+    and what is printed.
 
-    uvloop ends the process when it closes a socket that has the number of a standard stream. `run.py` does the same.
+    uvloop ends the process when it closes a socket that has the number of a standard stream.
+    `run.py` does the same.
     """
     for number, name in enumerate(NAMES):
         try:
@@ -25,7 +28,8 @@ def open_closed() -> None:
 
 
 def write(text: str) -> None:
-    """What a command was asked for, to standard output, in UTF-8 wherever the locale has no letter for it."""
+    """What a command was asked for, to standard output, in UTF-8 wherever the locale has no letter
+    for it."""
     try:
         _in_utf_8(text)
         print(text, flush=True)

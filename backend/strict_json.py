@@ -1,4 +1,5 @@
-"""JSON: read without the leniencies that make two readers disagree (RFC 8259, RFC 7493), and written in one way."""
+"""JSON: read without the leniencies that make two readers disagree (RFC 8259, RFC 7493), and
+written in one way."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ _WHOLE_SECOND = re.compile(rb'Z(?<=:..Z)"')  # 12 µs for 100 tasks
 def loads(text: bytes) -> Any:
     """The value in `text`, which must be UTF-8 without a BOM. ValueError for anything else.
 
-    Refused beside plain syntax errors: names that appear twice, NaN and infinities, numbers beyond a double,
-    nesting beyond MAX_DEPTH.
+    Refused beside plain syntax errors: names that appear twice, NaN and infinities, numbers beyond
+    a double, nesting beyond MAX_DEPTH.
     """
     try:
         value = _decoder.decode(text.decode("utf-8"))
@@ -32,10 +33,12 @@ def loads(text: bytes) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """`value` as JSON. What is no value of JSON is taken for a mapping, as rows are. Times sort as their texts do.
+    """`value` as JSON. What is no value of JSON is taken for a mapping, as rows are. Times sort as
+    their texts do.
 
-    orjson takes a tenth of a millisecond less for 50 rows than pydantic-core (docs/decisions/0011-orjson.md). But it
-    leaves out the six digits of a whole second: what may be one is written again, by ourselves.
+    orjson takes a tenth of a millisecond less for 50 rows than pydantic-core
+    (docs/decisions/0011-orjson.md). But it leaves out the six digits of a whole second: what may be
+    one is written again, by ourselves.
     """
     text = orjson.dumps(value, default=dict, option=orjson.OPT_UTC_Z)
     if _WHOLE_SECOND.search(text):

@@ -1,6 +1,7 @@
 """What can be done to a task. Every door comes through here.
 
-Writes are edits, which storage/ stores. What depends on other rows is decided under the user's lock.
+Writes are edits, which storage/ stores. What depends on other rows is decided under the user's
+lock.
 """
 
 from __future__ import annotations
@@ -86,10 +87,11 @@ async def list_newest_first(
 async def list_all(
     db: OwnerDatabase, filter: Filter = "all", after: Position = NEWEST
 ) -> tuple[Listing, AsyncIterator[list[Task]] | None]:
-    """All tasks that come after `after`: the first, and those after them if there are more than a batch.
+    """All tasks that come after `after`: the first, and those after them if there are more than a
+    batch.
 
-    The latter come in batches, none of them empty, each read when it is asked for and as it then is. A task that is
-    there all the time is in one of them: its place in the list never changes.
+    The latter come in batches, none of them empty, each read when it is asked for and as it then
+    is. A task that is there all the time is in one of them: its place in the list never changes.
     """
     size = BATCH_POOLED if db.is_pooled else BATCH
     first = await list_newest_first(db, filter, size + 1, after)
@@ -123,7 +125,8 @@ async def get(db: OwnerDatabase, name: Name) -> Task:
 async def create(
     db: OwnerDatabase, fields: Mapping[str, Any], uid: UUID | None = None, if_match: Versions = None
 ) -> tuple[Task, bool]:
-    """The task, and whether it is new: where there is one with this `uid`, that one is returned as it is.
+    """The task, and whether it is new: where there is one with this `uid`, that one is returned as
+    it is.
 
     `if_match` is about the user's last change, which only a new task must not miss.
     """
@@ -149,14 +152,16 @@ async def create(
 async def _placed(
     db: OwnerDatabase, fields: Mapping[str, Any], uid: UUID | None
 ) -> Mapping[str, Any]:
-    """`fields` as they are stored; none of them if there is a task with this `uid` already, which stays as it is."""
+    """`fields` as they are stored; none of them if there is a task with this `uid` already, which
+    stays as it is."""
     if uid and await ids.of(db, TASK, uid):
         return {}
     return await trees.placed(db, fields)
 
 
 def _needs_others(fields: Mapping[str, Any]) -> bool:
-    """Whether others must be read before a task with `fields` is made. The writer checks the id of a list itself."""
+    """Whether others must be read before a task with `fields` is made. The writer checks the id of
+    a list itself."""
     has_parent = fields.get("parent_id") is not None
     names_list_by_uid = isinstance(fields.get("list_id"), UUID)
     return has_parent or names_list_by_uid or isinstance(fields.get("position"), Place)
@@ -165,7 +170,8 @@ def _needs_others(fields: Mapping[str, Any]) -> bool:
 async def update(
     db: OwnerDatabase, id: int, fields: Mapping[str, Any], if_match: Versions = None
 ) -> Task:
-    """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they were."""
+    """Set `fields`. It is a change, and `updated_at` moves, even where they are empty or what they
+    were."""
     _check_times(fields)
     if trees.moves(fields):
         return await db.locked(partial(_move, id=id, fields=fields, if_match=if_match))
@@ -206,7 +212,8 @@ async def _reschedule(
 async def complete(
     db: OwnerDatabase, id: int, completed: bool | None = None, if_match: Versions = None
 ) -> Task:
-    """Set `completed`, or toggle it where None is given. Setting what it already is changes nothing."""
+    """Set `completed`, or toggle it where None is given. Setting what it already is changes
+    nothing."""
     if completed is None:
         return written(await db.store(storage.toggle(TASK, id, if_match)))
     fields = {"completed": completed}
@@ -250,7 +257,8 @@ async def _restore(db: OwnerDatabase, id: int, if_match: Versions) -> Task:
 
 
 async def _matching(db: OwnerDatabase, id: int, if_match: Versions, sql: str = GET[int]) -> Row:
-    """The task as it is stored, as `sql` finds it. PreconditionFailed if `if_match` does not let a write pass."""
+    """The task as it is stored, as `sql` finds it. PreconditionFailed if `if_match` does not let a
+    write pass."""
     rows = await db.read(sql, id)
     if not rows:
         raise NotFound("Task not found")
@@ -275,7 +283,8 @@ def _check_times(fields: Mapping[str, Any]) -> None:
 
 
 def wrong_times(fields: Mapping[str, Any]) -> str:
-    """What would be right, if the start and the due time of `fields` cannot be those of one task. Else nothing."""
+    """What would be right, if the start and the due time of `fields` cannot be those of one task.
+    Else nothing."""
     start, due = fields.get("start"), fields.get("due")
     if start is None or due is None:
         return ""
@@ -285,7 +294,8 @@ def wrong_times(fields: Mapping[str, Any]) -> str:
 
 
 def written(outcomes: list[Outcome]) -> Task:
-    """The task of the first edit that was stored. Absent, deleted and another's are the same: not found."""
+    """The task of the first edit that was stored. Absent, deleted and another's are the same: not
+    found."""
     status, task = outcomes[0]
     if task is None:
         raise NotFound("Task not found")

@@ -24,7 +24,8 @@ def words(text: str) -> list[str]:
 
 
 def searchable(text: str | None) -> str:
-    """The words of `text`, each once and after a blank, so that ` mil` finds what begins so. "" if there are none."""
+    """The words of `text`, each once and after a blank, so that ` mil` finds what begins so. "" if
+    there are none."""
     found = dict.fromkeys(words(text or ""))
     return f" {' '.join(found)} " if found else ""
 
@@ -136,14 +137,14 @@ _DIGITS = re.compile(r"\d+")
 
 
 def sort_key(title: str) -> str:
-    """A text by which titles are ordered as by ICU's root collation, case ignored and numbers by their value.
+    """A text by which titles are ordered as by ICU's root collation, case ignored and numbers by
+    their value.
 
-    It is compared by code point: COLLATE "C".
-    Exact: all of ASCII, and the letters of Latin-1 and Latin Extended-A (but for ŀ, ŉ and ſ). The base letters decide
-    first, then the first accent that differs.
-    Approximate: Greek and Cyrillic are in the order of their alphabets, other scripts and rare symbols in that of their
-    code points. A digit like ² counts as the digit.
-    Only the first characters count: 256, which is more than a title has, unless it is full of ligatures.
+    It is compared by code point: COLLATE "C". Exact: all of ASCII, and the letters of Latin-1 and
+    Latin Extended-A (but for ŀ, ŉ and ſ). The base letters decide first, then the first accent that
+    differs. Approximate: Greek and Cyrillic are in the order of their alphabets, other scripts and
+    rare symbols in that of their code points. A digit like ² counts as the digit. Only the first
+    characters count: 256, which is more than a title has, unless it is full of ligatures.
     """
     most = SORT_KEY_MAX // 2
     if title.isascii():

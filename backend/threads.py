@@ -16,9 +16,10 @@ T = TypeVar("T")
 async def call(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """What `function` returns or raises.
 
-    `asyncio.to_thread` would do, but at the end the loop and then the interpreter wait for its threads: a name server
-    that does not answer holds one for up to 40 s. A daemon thread ends with the process. Whoever calls limits how
-    often: each call is a thread, until its function returns, also when nobody waits for it any more.
+    `asyncio.to_thread` would do, but at the end the loop and then the interpreter wait for its
+    threads: a name server that does not answer holds one for up to 40 s. A daemon thread ends with
+    the process. Whoever calls limits how often: each call is a thread, until its function returns,
+    also when nobody waits for it any more.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
@@ -48,8 +49,8 @@ async def call(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) 
 async def find(hosts: Iterable[str]) -> None:
     """Return as soon as one of `hosts` is found by its name; OSError where none is.
 
-    To be asked before a library connects. uvloop looks names up in threads that the end of the process waits for, so
-    a name server that does not answer must be noticed here.
+    To be asked before a library connects. uvloop looks names up in threads that the end of the
+    process waits for, so a name server that does not answer must be noticed here.
     """
     trouble: OSError | None = None
     for host in hosts:

@@ -1,11 +1,12 @@
 """When a task is to begin or to be done: a day, a local time, a moment, or a local time in a zone.
 
-A time is one string, and its shape says which of them it is. What comes in follows the grammars of RFC 3339 and
-RFC 9557 and means what JavaScript's Temporal makes of it; what is kept and goes out is one canonical text.
+A time is one string, and its shape says which of them it is. What comes in follows the grammars of
+RFC 3339 and RFC 9557 and means what JavaScript's Temporal makes of it; what is kept and goes out is
+one canonical text.
 
-All rules of zones come from the package tzdata, never from the system and never from PostgreSQL: SQL compares plain
-local times only, with the bounds that `locals_before` and `offsets` work out here. So every machine knows the same,
-and no two databases of zones need to agree.
+All rules of zones come from the package tzdata, never from the system and never from PostgreSQL:
+SQL compares plain local times only, with the bounds that `locals_before` and `offsets` work out
+here. So every machine knows the same, and no two databases of zones need to agree.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def read(text: str) -> Time:
 def shown(text: str) -> str:
     """A text that is kept, with the offset that its zone has by today's rules.
 
-    The local time stays, unless a clock change skips it by now: then it moves forward, as in `read`.
+    The local time stays, unless a clock change skips it by now: then it moves forward, as in
+    `read`.
     """
     if text[-1] != "]":
         return text
@@ -87,7 +89,8 @@ def shown(text: str) -> str:
 def key(text: str) -> str:
     """What PostgreSQL compares of a text that is kept, for a column of type `timestamp`.
 
-    The moment in UTC, or the local time if there is no zone. A date is its last microsecond, and known by that.
+    The moment in UTC, or the local time if there is no zone. A date is its last microsecond, and
+    known by that.
     """
     if text[-1] == "]":
         local, offset = _by_todays_rules(text)
@@ -122,7 +125,8 @@ def is_before(one: str, other: str) -> bool:
 
 
 def zone(name: str) -> ZoneInfo:
-    """By its name, in any case; `key` is the name as the database spells it. ValueError for one that it lacks."""
+    """By its name, in any case; `key` is the name as the database spells it. ValueError for one
+    that it lacks."""
     spelled = _spellings().get(name.lower()) if name.isascii() else None
     if spelled is None:
         raise ValueError("Timezone must be a name of the IANA database, such as Europe/Berlin")
@@ -130,15 +134,17 @@ def zone(name: str) -> ZoneInfo:
 
 
 def moment(local: datetime, zone: ZoneInfo) -> datetime:
-    """In UTC. A local time that a clock change skips moves forward, one that it repeats is the earlier."""
+    """In UTC. A local time that a clock change skips moves forward, one that it repeats is the
+    earlier."""
     return (local - _offset(local, zone)).replace(tzinfo=UTC)
 
 
 def locals_before(at: datetime, zone: ZoneInfo) -> list[tuple[datetime, datetime]]:
-    """The local times whose moment is before `at`, as intervals: from the first of a pair until before the second.
+    """The local times whose moment is before `at`, as intervals: from the first of a pair until
+    before the second.
 
-    There are two of them if `at` is just after a clock was put forward: a skipped time moves forward, past times that
-    come after it on the clock.
+    There are two of them if `at` is just after a clock was put forward: a skipped time moves
+    forward, past times that come after it on the clock.
     """
     utc = _in_utc(at)
     whole = utc.replace(microsecond=0)
@@ -157,10 +163,11 @@ def locals_before(at: datetime, zone: ZoneInfo) -> list[tuple[datetime, datetime
 
 @cache
 def offsets(zone: ZoneInfo) -> tuple[list[datetime], list[int]]:
-    """Local times at which the offset from UTC changes, and the seconds to subtract before, between and after them.
+    """Local times at which the offset from UTC changes, and the seconds to subtract before, between
+    and after them.
 
-    `moment(local)` is `local` minus `seconds[bisect_right(changes, local)]`, which in SQL is `width_bucket`. From 1970
-    to 2100; after that the last offset goes on.
+    `moment(local)` is `local` minus `seconds[bisect_right(changes, local)]`, which in SQL is
+    `width_bucket`. From 1970 to 2100; after that the last offset goes on.
     """
     changes = list(_changes(_OFFSETS_FROM, _OFFSETS_UNTIL, zone))
     seconds = [_offset(start, zone).total_seconds() for start in (_OFFSETS_FROM, *changes)]
@@ -213,7 +220,8 @@ def _placed(local: datetime, offset: str, zone: ZoneInfo) -> tuple[datetime, tim
 
 @lru_cache(maxsize=256)
 def _offset_text(offset: timedelta) -> str:
-    """`+01:00`. Seconds, which clocks had in Monrovia until 1972, are rounded to minutes, halves away from zero."""
+    """`+01:00`. Seconds, which clocks had in Monrovia until 1972, are rounded to minutes, halves
+    away from zero."""
     seconds = offset // _SECOND
     hours, minutes = divmod((abs(seconds) + 30) // 60, 60)
     return f"{'-' if seconds < 0 else '+'}{hours:02}:{minutes:02}"

@@ -46,7 +46,8 @@ REFERRING = {
 async def list_latest_first(
     db: OwnerDatabase, limit: int, after: Position = LATEST
 ) -> tuple[Revision, list[Trashed]]:
-    """The user's last change, and at most `limit` objects that come after `after`, by the time of their deletion.
+    """The user's last change, and at most `limit` objects that come after `after`, by the time of
+    their deletion.
 
     Each says in `entity` what it is.
     """
@@ -71,10 +72,11 @@ async def purge(
     if_match: Versions = None,
     untouched_since: datetime | None = None,
 ) -> bool:
-    """Delete for good what is in the trash. No text of it is kept anywhere, and what refers to it refers to nothing.
+    """Delete for good what is in the trash. No text of it is kept anywhere, and what refers to it
+    refers to nothing.
 
-    With `untouched_since` it must not have been changed after that (else NotFound), and what something still refers to
-    stays: then the answer is False.
+    With `untouched_since` it must not have been changed after that (else NotFound), and what
+    something still refers to stays: then the answer is False.
     """
     edit = storage.purge(entity, id, if_match, untouched_since)
     [purged] = await db.store(edit)

@@ -1,6 +1,7 @@
 """Where a task stands: in which list, below which task, and what stands below it.
 
-What is read here is true for as long as the user's lock is held: call these in `OwnerDatabase.locked`.
+What is read here is true for as long as the user's lock is held: call these in
+`OwnerDatabase.locked`.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ async def list_is_there(db: OwnerDatabase, id: int) -> bool:
 async def are_sound(db: OwnerDatabase, task_ids: Iterable[int]) -> bool:
     """Whether these tasks, and all below them, stand as tasks must.
 
-    They are at most 5 levels deep, and all above them are there and in the same list. No task is below itself, not even
-    in the trash.
+    They are at most 5 levels deep, and all above them are there and in the same list. No task is
+    below itself, not even in the trash.
     """
     found = await _read(db, THESE, task_ids)
     level = [id for id, task in found.items() if task["is_there"]]
@@ -131,7 +132,8 @@ def _is_sound(task: Row, found: Mapping[int, Row]) -> bool:
 async def placed(
     db: OwnerDatabase, fields: Mapping[str, Any], stand: Stand = NOWHERE
 ) -> dict[str, Any]:
-    """`fields` as they are stored: ids for uids, the parent's list, and a key for the place among siblings.
+    """`fields` as they are stored: ids for uids, the parent's list, and a key for the place among
+    siblings.
 
     `stand` is where the task stands now. Invalid if it cannot stand where `fields` say.
     """
@@ -151,7 +153,8 @@ async def placed(
 
 
 async def restored(db: OwnerDatabase, stand: Stand) -> Stand:
-    """Where a task out of the trash can stand: where it stood, or on level 1 of the Inbox. UndoConflict if too deep."""
+    """Where a task out of the trash can stand: where it stood, or on level 1 of the Inbox.
+    UndoConflict if too deep."""
     above = await db.read(ABOVE, stand.parent_id) if stand.parent_id else []
     if len(above) + stand.height > LEVELS_MAX:
         raise UndoConflict([], TOO_DEEP)

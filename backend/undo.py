@@ -1,6 +1,7 @@
 """Undo: what a change did is taken back by a new change, unless something newer would be lost.
 
-What is undone counts as one change of each object: from the first old value of a field to the last new one.
+What is undone counts as one change of each object: from the first old value of a field to the last
+new one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ NEEDED = (
 
 @dataclass
 class Net:
-    """What the undone changes did to one field. It is `broken` where another change wrote it in between."""
+    """What the undone changes did to one field. It is `broken` where another change wrote it in
+    between."""
 
     old: Any
     new: Any
@@ -93,7 +95,8 @@ class Undone:
         )
 
     def conflicts(self, now: Mapping[str, Any] | None) -> list[str]:
-        """The fields that hold something newer. Of a creation every field counts: undoing it takes all away."""
+        """The fields that hold something newer. Of a creation every field counts: undoing it takes
+        all away."""
         if now is None:
             return sorted(
                 name for name, net in self.fields.items() if net.broken and not self.created
@@ -133,7 +136,8 @@ class Undone:
 
 
 async def change(db: OwnerDatabase, seq: int, if_match: Versions = None) -> list[Change]:
-    """The changes that took it back: one, or none where nothing of it is left. UndoConflict names what is newer."""
+    """The changes that took it back: one, or none where nothing of it is left. UndoConflict names
+    what is newer."""
 
     async def work(db: OwnerDatabase) -> list[Change]:
         chosen = await changes.numbered(db, seq)
@@ -145,7 +149,8 @@ async def change(db: OwnerDatabase, seq: int, if_match: Versions = None) -> list
 
 
 async def group(db: OwnerDatabase, id: UUID, if_match: Versions = None) -> list[Change]:
-    """The changes that took the group back, one for each object: all of it, or UndoConflict and nothing."""
+    """The changes that took the group back, one for each object: all of it, or UndoConflict and
+    nothing."""
 
     async def work(db: OwnerDatabase) -> list[Change]:
         chosen = await changes.grouped(db, id)
@@ -187,7 +192,8 @@ async def _undo(db: OwnerDatabase, chosen: list[Change], if_match: Versions) -> 
 
 
 async def _require_sound(db: OwnerDatabase, undone: list[Undone], outcomes: list[Outcome]) -> None:
-    """UndoConflict if lists and tasks do not stand as they must. It takes back what was just stored."""
+    """UndoConflict if lists and tasks do not stand as they must. It takes back what was just
+    stored."""
     broken = any(outcome.status in ("dangling", "in_use") for outcome in outcomes)
     task_ids = [one.id for one in undone if one.entity is TASK]
     if broken or (task_ids and not await trees.are_sound(db, task_ids)):

@@ -1,4 +1,5 @@
-"""Alembic's entry: it only ever writes SQL (migrate.py runs it), so it needs no driver and works behind any pooler."""
+"""Alembic's entry: it only ever writes SQL (migrate.py runs it), so it needs no driver and works
+behind any pooler."""
 
 from alembic import context
 

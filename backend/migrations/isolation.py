@@ -9,7 +9,8 @@ FOUR = "SELECT, INSERT, UPDATE, DELETE"
 
 
 def create_role(role: str) -> None:
-    """A role to run as. A login that may not create one goes without; `/ready`, or the log, then says so."""
+    """A role to run as. A login that may not create one goes without; `/ready`, or the log, then
+    says so."""
     op.execute(f"""
 DO $$
 BEGIN
@@ -35,7 +36,8 @@ END $$;
 
 
 def isolate(table: str, privileges: str = FOUR) -> None:
-    """Only the owner's rows, to read and to write, for everybody: FORCE holds for the table's owner too."""
+    """Only the owner's rows, to read and to write, for everybody: FORCE holds for the table's owner
+    too."""
     op.execute(f"""
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
@@ -45,7 +47,8 @@ CREATE POLICY owner_only ON {table} USING (user_id = {OWNER}) WITH CHECK (user_i
 
 
 def expire(table: str, columns: str, expired: str, privilege: str = ", DELETE") -> None:
-    """Let retention.py delete the rows for which `expired` holds, and see no more of them than `columns`."""
+    """Let retention.py delete the rows for which `expired` holds, and see no more of them than
+    `columns`."""
     if_there_is(
         RETENTION_ROLE,
         f"""

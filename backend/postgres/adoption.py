@@ -1,4 +1,5 @@
-"""A table of tasks that a plain FastAPI + SQLModel backend made: recognised, checked row by row, and taken over."""
+"""A table of tasks that a plain FastAPI + SQLModel backend made: recognised, checked row by row,
+and taken over."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ SELECT id, user_id, title, description, completed, created_at, updated_at FROM {
 
 
 class Adoptable(NamedTuple):
-    """A table with the seven columns. `flaw`: why it cannot be taken over as it is; empty if it can."""
+    """A table with the seven columns. `flaw`: why it cannot be taken over as it is; empty if it
+    can."""
 
     name: str
     types: dict[str, str]
@@ -101,7 +103,8 @@ async def find(session: Session) -> Adoptable | None:
 
 
 async def set_aside(session: Session, table: Adoptable) -> int:
-    """Check every row, copy all of them, and drop the table. Returns the next id: none is given twice."""
+    """Check every row, copy all of them, and drop the table. Returns the next id: none is given
+    twice."""
     await session.execute(f"LOCK TABLE {table.name} IN ACCESS EXCLUSIVE MODE")
     await session.execute(
         "SET LOCAL row_security = off"
@@ -118,7 +121,8 @@ async def set_aside(session: Session, table: Adoptable) -> int:
 
 
 async def put_back(session: Session, next_id: int) -> int:
-    """Into the table of VERSION, which has no log yet: the next migration makes the log's beginning of what is there.
+    """Into the table of VERSION, which has no log yet: the next migration makes the log's beginning
+    of what is there.
 
     Returns how many rows there are.
     """

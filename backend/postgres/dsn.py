@@ -1,4 +1,5 @@
-"""PostgreSQL connection strings as people paste them, Neon's included, made into what asyncpg connects with."""
+"""PostgreSQL connection strings as people paste them, Neon's included, made into what asyncpg
+connects with."""
 
 from __future__ import annotations
 
@@ -77,8 +78,9 @@ ENCODING = "special characters of user and password must be percent-encoded (@ a
 
 @dataclass(frozen=True)
 class Address:
-    """Where a database is, and which variable says so. `pooled`: a transaction pooler stands before it, so a session
-    keeps no state. `search_path`: where the URL wants its tables to be; empty if it does not say."""
+    """Where a database is, and which variable says so. `pooled`: a transaction pooler stands before
+    it, so a session keeps no state. `search_path`: where the URL wants its tables to be; empty if
+    it does not say."""
 
     url: str = field(repr=False)
     host: str
@@ -93,7 +95,8 @@ class Address:
 
 
 def parse(text: str, variable: str = "NEON_DATABASE_URL", pooled: bool = False) -> Address:
-    """Read `text`: a URL, or a whole pasted `psql '…'` line. SettingError, without the password, where it cannot be."""
+    """Read `text`: a URL, or a whole pasted `psql '…'` line. SettingError, without the password,
+    where it cannot be."""
     parts = _split(_unwrap(text), variable)
     user, at, place = parts.netloc.rpartition("@")
     query = _parameters(parts.query)
@@ -111,7 +114,8 @@ def parse(text: str, variable: str = "NEON_DATABASE_URL", pooled: bool = False) 
 
 
 def direct(address: Address) -> Address:
-    """The same database without Neon's pooler: its host without `-pooler`. Any other address is returned as it is."""
+    """The same database without Neon's pooler: its host without `-pooler`. Any other address is
+    returned as it is."""
     if not _is_neon_pooler(address.host):
         return address
     before, at, after = address.url.rpartition("@")  # the only one: `parse` lets no other through
@@ -167,7 +171,8 @@ def _parameters(text: str) -> dict[str, str]:
 
 
 def _take_search_path(query: dict[str, str], pooled: bool) -> str:
-    """Where the tables are to be. A session may be told as it starts, but a transaction pooler would refuse that."""
+    """Where the tables are to be. A session may be told as it starts, but a transaction pooler
+    would refuse that."""
     found = {name: query.pop(name) for name in SEARCH_PATHS if name in query}
     if found.get("schema"):
         found["schema"] = _quoted(found["schema"])  # one name, where the others are lists
@@ -186,7 +191,8 @@ def _quoted(name: str) -> str:
 def _leave_out_unknown(
     query: dict[str, str], pooled: bool, variable: str, notes: list[str]
 ) -> None:
-    """PostgreSQL would refuse what is meant for another client. But a misspelt `sslmode` must not go unnoticed."""
+    """PostgreSQL would refuse what is meant for another client. But a misspelt `sslmode` must not
+    go unnoticed."""
     unknown = sorted(name for name in query if not _is_known(name, pooled))
     for name in unknown:
         del query[name]
@@ -211,7 +217,8 @@ def _is_known(name: str, pooled: bool) -> bool:
 
 
 def _names(names: list[str], query: dict[str, str]) -> str:
-    """For the log. Beside an unencoded password, what looks like a name may be the password's second half."""
+    """For the log. Beside an unencoded password, what looks like a name may be the password's
+    second half."""
     if SECRETS & query.keys():
         return f"{len(names)} parameters"
     shown = [name for name in names if re.fullmatch(r"[A-Za-z_][\w.-]{0,40}", name, re.ASCII)]
@@ -253,9 +260,11 @@ def _asks_for_the_system(query: dict[str, str]) -> bool:
 
 
 def _system_trust(query: dict[str, str], variable: str) -> ssl.SSLContext:
-    """Trust what the machine trusts. asyncpg alone would look only for ~/.postgresql/root.crt and fail without it.
+    """Trust what the machine trusts. asyncpg alone would look only for ~/.postgresql/root.crt and
+    fail without it.
 
-    The host name is always checked, as in libpq: anybody can get a certificate from a public authority for some name.
+    The host name is always checked, as in libpq: anybody can get a certificate from a public
+    authority for some name.
     """
     for name in NEEDS_A_ROOT_FILE:
         if name in query:

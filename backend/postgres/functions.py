@@ -1,7 +1,8 @@
-"""SQL functions. Each is installed under a name with the hash of its text, so that releases never disturb each other.
+"""SQL functions. Each is installed under a name with the hash of its text, so that releases never
+disturb each other.
 
-A server of the release before calls its own functions for as long as it runs; a newer one only says since when they are
-not wanted any more, and drops what nobody has wanted for KEPT_DAYS.
+A server of the release before calls its own functions for as long as it runs; a newer one only says
+since when they are not wanted any more, and drops what nobody has wanted for KEPT_DAYS.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_sch
 
 
 class State(NamedTuple):
-    """Whether all that are wanted are there and may be called; and whether no newer release will drop one of them."""
+    """Whether all that are wanted are there and may be called; and whether no newer release will
+    drop one of them."""
 
     complete: bool
     claimed: bool
@@ -54,7 +56,8 @@ def script(wanted: Iterable[Function]) -> str:
 
 
 async def install(session: Any, wanted: Iterable[Function]) -> None:
-    """Make those of `wanted` that are missing, and see to the others. The caller holds the lock of migrations."""
+    """Make those of `wanted` that are missing, and see to the others. The caller holds the lock of
+    migrations."""
     there = {
         row["name"]: row
         for row in await session.fetch(INSTALLED, [function.name for function in wanted])

@@ -105,8 +105,8 @@ HEAD = versions()[-1]
 
 @dataclass(frozen=True)
 class Schema:
-    """What the database says of itself: its version, the role that requests take, whether that one is restricted, and
-    the schema with our tables, as `search_path` takes it."""
+    """What the database says of itself: its version, the role that requests take, whether that one
+    is restricted, and the schema with our tables, as `search_path` takes it."""
 
     version: str | None
     role: str | None
@@ -127,7 +127,8 @@ class Found:
 
 
 async def upgrade(address: Address, adopting: bool = False) -> None:
-    """Run what is missing, in one transaction under a lock: of two starts at once, one migrates and one waits.
+    """Run what is missing, in one transaction under a lock: of two starts at once, one migrates and
+    one waits.
 
     `adopting` takes over a table of tasks that another backend has made.
     """
@@ -153,7 +154,8 @@ async def inspect(address: Address) -> Schema:
 
 @cache
 def script(version: str | None, to: str = "head") -> str:
-    """The SQL from `version` (None: an empty database) to the newest. Alembic is loaded only when there is any."""
+    """The SQL from `version` (None: an empty database) to the newest. Alembic is loaded only when
+    there is any."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command
     from alembic.config import Config
@@ -191,7 +193,8 @@ def said(error: BaseException) -> str:
 
 @asynccontextmanager
 async def _session(address: Address) -> AsyncIterator[Session]:
-    """A new session. What can never be is a SettingError; what may pass (OUT_OF_REACH) comes as it is."""
+    """A new session. What can never be is a SettingError; what may pass (OUT_OF_REACH) comes as it
+    is."""
     session: Session | None = None
     try:
         session = await _connect(address)
@@ -222,14 +225,16 @@ async def _connect(address: Address) -> Session:
 
 @asynccontextmanager
 async def _transaction(session: Session) -> AsyncIterator[None]:
-    """One that sees what others have committed while it waited, and that no time-out of an operator's ends."""
+    """One that sees what others have committed while it waited, and that no time-out of an
+    operator's ends."""
     async with session.transaction(isolation="read_committed"):
         await session.execute(NO_TIMEOUTS)
         yield
 
 
 async def _try_upgrade(address: Address, adopting: bool) -> bool:
-    """False where something else holds a lock for too long. Nothing is done then, and the log has said so."""
+    """False where something else holds a lock for too long. Nothing is done then, and the log has
+    said so."""
     async with _session(address) as session:
         try:
             async with _transaction(session):
@@ -265,7 +270,8 @@ async def _migrate(session: Session, found: Found, adopting: bool) -> None:
 
 
 async def _find(session: Session, address: Address) -> Found:
-    """Look for our tables, and let nothing else be found in their stead. Unfit where they cannot be served."""
+    """Look for our tables, and let nothing else be found in their stead. Unfit where they cannot be
+    served."""
     if address.search_path:
         await session.execute("SELECT set_config('search_path', $1, true)", address.search_path)
     about = await session.fetchrow(ABOUT)
@@ -294,7 +300,8 @@ async def _find(session: Session, address: Address) -> Found:
 
 
 def _require_known(version: str | None, comment: str | None) -> None:
-    """A newer release that has migrated says from which version on its schema may be served (decision 13)."""
+    """A newer release that has migrated says from which version on its schema may be served
+    (decision 13)."""
     if version is None or version <= HEAD:
         return
     serves_from = SERVES_FROM.fullmatch(comment or "")
@@ -399,7 +406,8 @@ async def _may_take_role(session: Session) -> bool:
 
 
 async def _is_restricted(session: Session, role: str | None) -> bool:
-    """Proof, not belief: with row_security off, a query that policies apply to must fail, and with it on must not."""
+    """Proof, not belief: with row_security off, a query that policies apply to must fail, and with
+    it on must not."""
     for table in ISOLATED:
         if not await _may_read(session, role, table, "on") or await _may_read(
             session, role, table, "off"

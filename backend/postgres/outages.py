@@ -20,7 +20,8 @@ OF_OURS = re.compile(r"_[0-9a-f]{10}\(")  # how the names of our functions end: 
 
 
 class FunctionGone(Exception):
-    """An SQL function of ours, or the one that a prepared statement has found, is not there any more."""
+    """An SQL function of ours, or the one that a prepared statement has found, is not there any
+    more."""
 
 
 # The first that fits. Each sentence must be true of whatever raises the error.
@@ -79,7 +80,8 @@ def is_function_gone(error: BaseException) -> bool:
 
 
 def waits_for_a_turn(error: BaseException | None) -> bool:
-    """Whether the lock that was waited for is one of those that the writes of one user take, and not a table's."""
+    """Whether the lock that was waited for is one of those that the writes of one user take, and
+    not a table's."""
     if not isinstance(error, asyncpg.LockNotAvailableError):
         return False
     return "pg_advisory_xact_lock" in (error.context or "")

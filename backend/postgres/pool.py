@@ -59,7 +59,8 @@ class Waiter(NamedTuple):
 
 
 class Transaction:
-    """Statements that are committed together or not at all. Their errors come as the database raises them."""
+    """Statements that are committed together or not at all. Their errors come as the database
+    raises them."""
 
     __slots__ = ("_prepares", "_session")
 
@@ -70,9 +71,11 @@ class Transaction:
     async def read(
         self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS, once: bool = False
     ) -> list[Row]:
-        """The rows of a statement. Prepared once a session; behind a pooler the next may meet another server.
+        """The rows of a statement. Prepared once a session; behind a pooler the next may meet
+        another server.
 
-        `once`: there is no end to such texts, so the session keeps only the last of them, in asyncpg's own cache.
+        `once`: there is no end to such texts, so the session keeps only the last of them, in
+        asyncpg's own cache.
         """
         session = self._session
         if once or not self._prepares:
@@ -90,11 +93,13 @@ class Transaction:
 
 
 class Pool:
-    """Runs statements as the restricted role: one, in a transaction of its own, or several in one transaction.
+    """Runs statements as the restricted role: one, in a transaction of its own, or several in one
+    transaction.
 
-    On a direct connection the session has the role, and the statement is the transaction: one round trip. Behind a
-    transaction pooler nothing may stay in the session, so BEGIN, role and limits go first and COMMIT last.
-    asyncpg's own pool resets a connection at every release and prepares through a cache: 97 of 419 µs for a small read.
+    On a direct connection the session has the role, and the statement is the transaction: one round
+    trip. Behind a transaction pooler nothing may stay in the session, so BEGIN, role and limits go
+    first and COMMIT last. asyncpg's own pool resets a connection at every release and prepares
+    through a cache: 97 of 419 µs for a small read.
     """
 
     def __init__(
@@ -130,7 +135,8 @@ class Pool:
     async def read(
         self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS, once: bool = False
     ) -> list[Row]:
-        """The rows of a statement that changes nothing; sent once more if its connection turns out to be cut.
+        """The rows of a statement that changes nothing; sent once more if its connection turns out
+        to be cut.
 
         `once`: see Transaction.read.
         """
@@ -139,7 +145,8 @@ class Pool:
         )
 
     async def write(self, sql: str, *arguments: Any, seconds: float = ANSWER_SECONDS) -> list[Row]:
-        """The rows of a statement that changes something, committed. Sent again only after a rollback."""
+        """The rows of a statement that changes something, committed. Sent again only after a
+        rollback."""
         return await self._attempt(
             lambda session: self._one(session, sql, arguments, seconds), again_if_cut=False
         )
@@ -147,22 +154,24 @@ class Pool:
     async def transaction(
         self, work: Callable[[Transaction], Awaitable[Result]], locked_for: str | None = None
     ) -> Result:
-        """What `work` returns, committed with all that it wrote; nothing is where it raises. Run again only after a
-        rollback, from its beginning. `locked_for`: under that user's lock, in the same round trip as the BEGIN."""
+        """What `work` returns, committed with all that it wrote; nothing is where it raises. Run
+        again only after a rollback, from its beginning. `locked_for`: under that user's lock, in
+        the same round trip as the BEGIN."""
         return await self._attempt(
             lambda session: self._together(session, work, locked_for), again_if_cut=False
         )
 
     def turn(self, owner: str) -> Turn:
-        """Few of one user's writes at a time. The others wait here: in the database each would hold a session, and all
-        of them for the same lock. Unavailable after WAIT_SECONDS."""
+        """Few of one user's writes at a time. The others wait here: in the database each would hold
+        a session, and all of them for the same lock. Unavailable after WAIT_SECONDS."""
         turns = self._turns.get(owner)
         if turns is None:
             turns = self._turns[owner] = asyncio.Semaphore(TURNS)
         return Turn(turns)
 
     async def close(self) -> None:
-        """Refuse who waits, and close what is idle. What is still in use closes when it is given back."""
+        """Refuse who waits, and close what is idle. What is still in use closes when it is given
+        back."""
         self._closed = True
         if self._patience is not None:
             self._patience.cancel()
@@ -299,7 +308,8 @@ class Pool:
         return None
 
     def _close_soon(self, session: Session) -> None:
-        """It keeps its place until the server has stopped what it does there, so that no pile of work grows unseen."""
+        """It keeps its place until the server has stopped what it does there, so that no pile of
+        work grows unseen."""
         task = asyncio.create_task(close(session))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -355,7 +365,8 @@ class Pool:
 
 
 async def _locked(session: Session, sql: str) -> None:
-    """Run what takes the lock of a user, and no table's. PostgreSQL does not say which of the two was waited for."""
+    """Run what takes the lock of a user, and no table's. PostgreSQL does not say which of the two
+    was waited for."""
     try:
         await session.execute(sql, timeout=ANSWER_SECONDS)
     except asyncpg.LockNotAvailableError:
@@ -363,7 +374,8 @@ async def _locked(session: Session, sql: str) -> None:
 
 
 def _lock(owner: str) -> str:
-    """The lock of storage/writer.py. The name goes in hexadecimal digits, so it cannot end the text."""
+    """The lock of storage/writer.py. The name goes in hexadecimal digits, so it cannot end the
+    text."""
     name = f"convert_from('\\x{owner.encode().hex()}', 'UTF8')"
     return f"SELECT pg_advisory_xact_lock(hashtextextended({name}, 0))"
 

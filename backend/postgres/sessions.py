@@ -148,10 +148,11 @@ AS_IT_IS = Terms()
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """A connection that knows its age, its prepared statements, and whether the next request may have it.
+    """A connection that knows its age, its prepared statements, and whether the next request may
+    have it.
 
-    `begin` is what its transactions begin with. Behind a transaction pooler that sets all that holds, because the next
-    transaction may meet another server.
+    `begin` is what its transactions begin with. Behind a transaction pooler that sets all that
+    holds, because the next transaction may meet another server.
     """
 
     address: Address
@@ -191,7 +192,8 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no typ
 async def connect(address: Address, terms: Terms = AS_IT_IS) -> Session:
     """A new session that was seen to hold `terms`; SessionRefused where it does not.
 
-    A pooler that nobody told us of may be a transaction pooler, so it is treated as one: then it is safe either way.
+    A pooler that nobody told us of may be a transaction pooler, so it is treated as one: then it is
+    safe either way.
     """
     try:
         return await _connect(address, terms)
@@ -221,7 +223,8 @@ async def close(session: Session) -> None:
 
 
 async def look_at(address: Address) -> tuple[Address, int | None]:
-    """The address as it turns out to be, pooled or not; and how many connections the server lets this login have.
+    """The address as it turns out to be, pooled or not; and how many connections the server lets
+    this login have.
 
     None behind a pooler: it makes its clients wait, and the server's number is not theirs.
     """
@@ -281,7 +284,8 @@ async def _set_right(session: Session, terms: Terms, at_start: Mapping[str, str]
 
 
 def _set(how: str, wanted: Mapping[str, str], terms: Terms) -> str:
-    """Of a transaction first: its isolation can be set no later. The role last: what follows may need the login."""
+    """Of a transaction first: its isolation can be set no later. The role last: what follows may
+    need the login."""
     names = sorted(wanted, key=lambda name: name not in OF_A_TRANSACTION)
     settings = [f"{how} {name} = {_quoted(wanted[name])};" for name in names]
     path = f"{terms.schema}, pg_temp" if terms.schema else "DEFAULT"
@@ -292,8 +296,9 @@ def _set(how: str, wanted: Mapping[str, str], terms: Terms) -> str:
 
 
 def _parameters_arrived(at_start: Mapping[str, str], pid: int) -> str:
-    """A pooler answers with a process id of its own. If it drops start-up parameters too, nothing says that it keeps
-    a server for each client, and what is set for a session could end up in somebody else's."""
+    """A pooler answers with a process id of its own. If it drops start-up parameters too, nothing
+    says that it keeps a server for each client, and what is set for a session could end up in
+    somebody else's."""
     return RAISE.format(
         condition="protocol_violation", flaws=DROPPED.format(values=_rows(at_start), pid=pid)
     )

@@ -1,1 +1,2 @@
-"""The query language: words → tree → a condition in SQL, or an answer in memory. docs/query.md is its grammar."""
+"""The query language: words → tree → a condition in SQL, or an answer in memory. docs/query.md is
+its grammar."""

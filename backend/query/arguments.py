@@ -17,5 +17,6 @@ class Arguments:
         return f"${self._first + len(self.values) - 1}::{type}"
 
     def add_once(self, text: str, type: str) -> str:
-        """One that PostgreSQL reads from a text, and only once: without SELECT it would do so for every row."""
+        """One that PostgreSQL reads from a text, and only once: without SELECT it would do so for
+        every row."""
         return f"(SELECT {self.add(text, 'text')}::{type})"

@@ -19,8 +19,8 @@ _MICROSECOND = timedelta(microseconds=1)
 class Limit:
     """Texts, as PostgreSQL reads a `timestamp`.
 
-    A moment is before the limit if it is before `at`, in UTC. A local time is if it is in one of `locals`: from the
-    first of a pair until before the second.
+    A moment is before the limit if it is before `at`, in UTC. A local time is if it is in one of
+    `locals`: from the first of a pair until before the second.
     """
 
     at: str

@@ -1,4 +1,5 @@
-"""A query evaluated over one task, as tasks.py reads it. It selects the same as sql.py, by other means."""
+"""A query evaluated over one task, as tasks.py reads it. It selects the same as sql.py, by other
+means."""
 
 from __future__ import annotations
 

@@ -34,9 +34,11 @@ LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Reader:
-    """Days are numbers, as date.toordinal() has them, so that there is one before and after all that a date can be.
+    """Days are numbers, as date.toordinal() has them, so that there is one before and after all
+    that a date can be.
 
-    Moments are in UTC. Those that it cannot hold, such as the last hours of 9999 west of Greenwich, are LAST_MOMENT.
+    Moments are in UTC. Those that it cannot hold, such as the last hours of 9999 west of Greenwich,
+    are LAST_MOMENT.
     """
 
     zone: ZoneInfo

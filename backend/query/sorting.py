@@ -16,7 +16,8 @@ KEYS_MAX = 3
 
 
 class Kind(NamedTuple):
-    """What is compared: an expression, its type, and, if it can be NULL, the column that then is NULL too."""
+    """What is compared: an expression, its type, and, if it can be NULL, the column that then is
+    NULL too."""
 
     sql: str
     type: str
@@ -95,7 +96,8 @@ class Order:
             LIMIT ...
         ) AS page
 
-    A place is a JSON text. It says where a task stands, also when that task is somewhere else by now.
+    A place is a JSON text. It says where a task stands, also when that task is somewhere else by
+    now.
     """
 
     def __init__(self, keys: tuple[Key, ...], zone: ZoneInfo, arguments: Arguments) -> None:
@@ -145,7 +147,8 @@ class Order:
         return len({key.descending for key in self.keys}) == 1
 
     def _row_after(self, values: list[str | int | None], last: str) -> str:
-        """One comparison of rows, which PostgreSQL finds in an index, and for which it works out each key once."""
+        """One comparison of rows, which PostgreSQL finds in an index, and for which it works out
+        each key once."""
         pairs = list(zip(self.compared, values, strict=True))
         kept = ", ".join(self._never_null(kind) for kind, _ in pairs)
         given = ", ".join(
@@ -174,7 +177,8 @@ class Order:
 
 @cache
 def _clock(zone: ZoneInfo) -> tuple[str, str]:
-    """Arrays of PostgreSQL: the local times at which the offset changes, and the offsets between them."""
+    """Arrays of PostgreSQL: the local times at which the offset changes, and the offsets between
+    them."""
     changes, seconds = times.offsets(zone)
     return (
         f"{{{','.join(change.isoformat() for change in changes)}}}",

@@ -44,7 +44,8 @@ DESCRIPTION_WORDS = f"coalesce(description_words, {ROUGH_WORDS.format(text='desc
 
 
 def condition(node: Node, reader: Reader, arguments: Arguments) -> str:
-    """Over the columns of `tasks`, by their bare names. What they are compared with goes to `arguments`."""
+    """Over the columns of `tasks`, by their bare names. What they are compared with goes to
+    `arguments`."""
     return _Compiler(reader, arguments).node(node)
 
 

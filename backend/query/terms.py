@@ -1,4 +1,5 @@
-"""One term of a query, such as `due before: +7 days`: a function for each that is more than one word."""
+"""One term of a query, such as `due before: +7 days`: a function for each that is more than one
+word."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ _KINDS: dict[str, Kind] = {'"': "quoted", "@": "label", "#": "list"}
 
 @dataclass(frozen=True)
 class Token:
-    """`parts` is what it says between its stars, without quotes and escapes; `column` counts from 1."""
+    """`parts` is what it says between its stars, without quotes and escapes; `column` counts from
+    1."""
 
     kind: Kind
     text: str  # as it was typed
@@ -79,7 +80,8 @@ def _quoted(query: str, kind: Kind, start: int, content: int) -> Token:
 
 
 def _end(query: str, start: int, ends: Callable[[str, int], bool]) -> int:
-    """The first place from `start` on that `ends`, or the end of the query. What is escaped ends nothing."""
+    """The first place from `start` on that `ends`, or the end of the query. What is escaped ends
+    nothing."""
     at = start
     while at < len(query) and not ends(query, at):
         at += 2 if query[at] == "\\" else 1
@@ -97,7 +99,8 @@ def _ends_name(query: str, at: int) -> bool:
 
 
 def _ends_word(query: str, at: int) -> bool:
-    """A time is one word: a colon between digits belongs to it, and so does the `!` of `[!Europe/Berlin]`."""
+    """A time is one word: a colon between digits belongs to it, and so does the `!` of
+    `[!Europe/Berlin]`."""
     if query[at] == ":":
         return not (is_number(query[at - 1]) and is_number(query[at + 1 : at + 2]))
     if query[at] == "!":

@@ -1,4 +1,5 @@
-"""What a query is once it has been read: a small tree. Everything in it is a value, and nothing depends on a clock."""
+"""What a query is once it has been read: a small tree. Everything in it is a value, and nothing
+depends on a clock."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ Comparison = Literal["=", ">", ">=", "<", "<="]
 
 @dataclass(frozen=True)
 class At:
-    """A day or a time that is written out, as times.py spells it: `2026-12-01`, `2026-12-01T09:00:00Z`, …"""
+    """A day or a time that is written out, as times.py spells it: `2026-12-01`,
+    `2026-12-01T09:00:00Z`, …"""
 
     text: str
 
@@ -90,7 +92,8 @@ class Priority:
 
 @dataclass(frozen=True)
 class Name:
-    """Of a list or a label: the parts between its stars. ("wai", "") is `wai*`, ("waiting",) has none."""
+    """Of a list or a label: the parts between its stars. ("wai", "") is `wai*`, ("waiting",) has
+    none."""
 
     parts: tuple[str, ...]
 

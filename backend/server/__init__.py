@@ -1,4 +1,5 @@
-"""The shipped server: uvicorn with limits on time and size, strict framing, and a stop that loses no answer."""
+"""The shipped server: uvicorn with limits on time and size, strict framing, and a stop that loses
+no answer."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ OPEN_FILES = 65_536
 
 
 def run(listeners: list[socket.socket], workers: int = 1, reload: bool = False) -> None:
-    """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller can clean up."""
+    """Serve `main:app` until a signal says stop. Returns, or raises SystemExit, so that the caller
+    can clean up."""
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit()
     )  # uvicorn drains, then raises the signal once more
@@ -81,7 +83,8 @@ def load() -> ASGIApp:
 
 
 def _allow_many_connections() -> None:
-    """Resting connections are open files, and a shell or systemd allows 1,024 unless a program asks for more."""
+    """Resting connections are open files, and a shell or systemd allows 1,024 unless a program asks
+    for more."""
     if sys.platform == "win32":
         return
     import resource
@@ -94,7 +97,8 @@ def _allow_many_connections() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed stops too, instead of holding the port against the next start."""
+    """A worker whose parent was killed stops too, instead of holding the port against the next
+    start."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -21,7 +21,8 @@ DRAIN_SECONDS = (
 class Connection(HttpToolsProtocol):
     """A client that owes us something (`waiting_since`) has CLIENT_SECONDS to bring it.
 
-    Between requests (`resting`) it owes nothing, and has the time of KEEP_ALIVE_SECONDS, until another head begins.
+    Between requests (`resting`) it owes nothing, and has the time of KEEP_ALIVE_SECONDS, until
+    another head begins.
     """
 
     client_seconds = CLIENT_SECONDS
@@ -74,9 +75,11 @@ class Connection(HttpToolsProtocol):
         return self.closing or self.wire.is_closing()
 
     def hang_up(self) -> None:
-        """Say that nothing more comes, then discard what the client still sends until it leaves, or its time is up.
+        """Say that nothing more comes, then discard what the client still sends until it leaves, or
+        its time is up.
 
-        Closing at once, with something unread, would send a reset that destroys the answer on its way.
+        Closing at once, with something unread, would send a reset that destroys the answer on its
+        way.
         """
         if self.is_closing():
             return

@@ -15,8 +15,9 @@ _STATUS_LINES = {
 
 
 class Exchange(RequestResponseCycle):
-    """uvicorn's, but for how an answer is written: its head leaves with the beginning of its body, in one system call
-    and one packet, where uvicorn makes two; and its fields are looked over at once, not one by one (3 µs of 39).
+    """uvicorn's, but for how an answer is written: its head leaves with the beginning of its body,
+    in one system call and one packet, where uvicorn makes two; and its fields are looked over at
+    once, not one by one (3 µs of 39).
 
     A body without Content-Length is chunked. An answer that the application gives no end is cut.
     """
@@ -97,7 +98,8 @@ def _nothing() -> None:
 
 
 class Line:
-    """The transport as uvicorn uses it, but that closing goes through the protocol and lets the answer arrive."""
+    """The transport as uvicorn uses it, but that closing goes through the protocol and lets the
+    answer arrive."""
 
     __slots__ = (
         "_gone",

@@ -1,4 +1,5 @@
-"""Where the server listens. We bind ourselves, because uvicorn reads HOST differently with one worker and with more."""
+"""Where the server listens. We bind ourselves, because uvicorn reads HOST differently with one
+worker and with more."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """One socket for each address that `host` stands for. `::` is every address of this machine, IPv4 included.
+    """One socket for each address that `host` stands for. `::` is every address of this machine,
+    IPv4 included.
 
     Of a name's addresses, those that this machine does not have are left out.
     """

@@ -38,7 +38,8 @@ _STAND_IN = b"UNBIND"  # parsed in place of a method that the parser does not kn
 
 
 class _Full(Exception):
-    """PIPELINED_MAX requests wait; the answer to the last of them says that the connection ends with it."""
+    """PIPELINED_MAX requests wait; the answer to the last of them says that the connection ends
+    with it."""
 
 
 async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
@@ -48,13 +49,14 @@ async def raise_refusal(scope: Scope, receive: Receive, send: Send) -> NoReturn:
 class Protocol(Connection):
     """What arrives is read within limits, or refused.
 
-    Of uvicorn this and Connection rely on: the attributes app, loop, parser, transport, flow, cycle, pipeline, scope,
-    url, headers, server_state, server, client, scheme, logger, access_logger; the parser callbacks below and
-    connection_made, connection_lost, resume_writing, shutdown, _start_asgi_task; of a cycle its constructor, the
-    attributes that these and Exchange name, run_asgi and receive; of FlowControl read_paused, pause_reading and
-    resume_reading, write_paused and drain; that the newest request of `pipeline` is at its left end; and that the
-    transport is used by no more than the names in Line. tests/test_server.py holds each of them to it over real
-    sockets.
+    Of uvicorn this and Connection rely on: the attributes app, loop, parser, transport, flow,
+    cycle, pipeline, scope, url, headers, server_state, server, client, scheme, logger,
+    access_logger; the parser callbacks below and connection_made, connection_lost, resume_writing,
+    shutdown, _start_asgi_task; of a cycle its constructor, the attributes that these and Exchange
+    name, run_asgi and receive; of FlowControl read_paused, pause_reading and resume_reading,
+    write_paused and drain; that the newest request of `pipeline` is at its left end; and that the
+    transport is used by no more than the names in Line. tests/test_server.py holds each of them to
+    it over real sockets.
     """
 
     refuse: ASGIApp = Front(raise_refusal, (), frozenset())
@@ -98,7 +100,8 @@ class Protocol(Connection):
                 )
 
     def _parse(self, data: bytes, between: bool) -> bool:
-        """False if it could not be read to its end: then the refusal is on its way. `between`: a request begins."""
+        """False if it could not be read to its end: then the refusal is on its way. `between`: a
+        request begins."""
         fed = data
         while True:
             try:
@@ -235,7 +238,8 @@ class Protocol(Connection):
         raise refusal
 
     def _framing(self, method: bytes, version: str) -> tuple[int, bytes]:
-        """The declared length and the transfer coding, of a head with one good Host (RFC 9112 sections 3.2 and 6)."""
+        """The declared length and the transfer coding, of a head with one good Host (RFC 9112
+        sections 3.2 and 6)."""
         host = self.single.get(b"host")
         if host is None:
             if version == "1.1":
@@ -254,7 +258,8 @@ class Protocol(Connection):
         return int(self.single.get(b"content-length", b"0")), coding
 
     def _without_upgrade(self) -> bytes:
-        """The head again for a fresh parser, which then sees the body. Upgrade may be ignored: RFC 9110 section 7.8."""
+        """The head again for a fresh parser, which then sees the body. Upgrade may be ignored: RFC
+        9110 section 7.8."""
         request_line = b"%s %s HTTP/%s" % (
             self.parser.get_method(),
             self.url,

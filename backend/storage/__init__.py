@@ -1,8 +1,9 @@
-"""The one writer: edits in, an outcome for each out. Nothing else inserts, updates or deletes what users keep.
+"""The one writer: edits in, an outcome for each out. Nothing else inserts, updates or deletes what
+users keep.
 
-`writer.py` puts together the one SQL function that does it; the other modules have its parts. It is installed under a
-name with the hash of its text (postgres/functions.py), so that servers of several releases can work at the same time,
-each with its own.
+`writer.py` puts together the one SQL function that does it; the other modules have its parts. It is
+installed under a name with the hash of its text (postgres/functions.py), so that servers of several
+releases can work at the same time, each with its own.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ class GuardLost(Exception):
 
 
 class Outcome(NamedTuple):
-    """What became of an edit, and the object as it is now: None where it is absent, or was deleted for good."""
+    """What became of an edit, and the object as it is now: None where it is absent, or was deleted
+    for good."""
 
     status: Status
     object: dict[str, Any] | None
@@ -215,12 +217,14 @@ def microseconds(at: datetime) -> int:
 
 
 def first_of_group(group: UUID) -> int | None:
-    """The number of its first change, which its last 12 digits are; None for a group of before migration 0005."""
+    """The number of its first change, which its last 12 digits are; None for a group of before
+    migration 0005."""
     return int(group.hex[-12:], 16) if group.version == 8 else None
 
 
 def new_group() -> str:
-    """What a group's UUID (version 8, RFC 9562) begins with; the writer adds the number of its first change."""
+    """What a group's UUID (version 8, RFC 9562) begins with; the writer adds the number of its
+    first change."""
     random = urandom(9).hex()
     return f"{random[:8]}-{random[8:12]}-8{random[12:15]}-8{random[15:]}-"
 

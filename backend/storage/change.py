@@ -26,7 +26,8 @@ END IF;
 def change(entity: Entity) -> str:
     """The row as it is `wanted`, and what differs in the log.
 
-    All deletions of a call have the time of its first change, so that what was deleted together can be found by it.
+    All deletions of a call have the time of its first change, so that what was deleted together can
+    be found by it.
     """
     now = entity.name
     return f"""\
@@ -48,7 +49,8 @@ END IF;
 
 
 def _update(entity: Entity) -> str:
-    """Field by field: one expression for all differences costs more, because each transaction prepares it again."""
+    """Field by field: one expression for all differences costs more, because each transaction
+    prepares it again."""
     differences = "".join(
         f"""\
 IF {entity.name}.{column.name} IS DISTINCT FROM was.{column.name} THEN
@@ -101,7 +103,8 @@ def _difference(entity: Entity, column: Column) -> str:
 
 
 def _written(entity: Entity) -> str:
-    """A toggle names its own columns alone: it is the most common edit, and each column costs it 1 %."""
+    """A toggle names its own columns alone: it is the most common edit, and each column costs it 1
+    %."""
     if not entity.toggles:
         return _update_row(entity, entity.changeable)
     return f"""\

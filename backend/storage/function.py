@@ -1,4 +1,5 @@
-"""An SQL function, named by its text, so that servers of several releases can work at the same time."""
+"""An SQL function, named by its text, so that servers of several releases can work at the same
+time."""
 
 from __future__ import annotations
 

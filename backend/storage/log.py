@@ -1,4 +1,5 @@
-"""The change log, as the writer's SQL adds to it: the next number, and the row that says what differs."""
+"""The change log, as the writer's SQL adds to it: the next number, and the row that says what
+differs."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ END IF;
 
 
 def log(entity: Entity, id: str, op: str, fields: str) -> str:
-    """A group ends in the number of its first change, so that the log's key finds it: an index costs a tenth."""
+    """A group ends in the number of its first change, so that the log's key finds it: an index
+    costs a tenth."""
     return f"""\
 INSERT INTO changes (user_id, seq, at, actor_kind, actor_id, group_id, entity, entity_id, op, fields)
 VALUES (

@@ -1,4 +1,5 @@
-"""What refers to what, as the writer's SQL guards it: no edit makes a reference dangle, whoever sends it."""
+"""What refers to what, as the writer's SQL guards it: no edit makes a reference dangle, whoever
+sends it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from entities import BY_NAME, REFERRERS, Column, Entity
 
 
 def refuse_dangling(entity: Entity, was: str = "") -> str:
-    """`was`: the record of the object before the edit; then only references that are new are looked up.
+    """`was`: the record of the object before the edit; then only references that are new are looked
+    up.
 
     The look-up has an IF of its own: PL/pgSQL is much faster with a condition that reads no table.
     """

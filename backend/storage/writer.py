@@ -1,6 +1,7 @@
 """The SQL function `store`, generated from entities.py: edits in, outcomes out.
 
-Under the user's lock it takes the next numbers of the user's change log, writes the rows, and records what differs.
+Under the user's lock it takes the next numbers of the user's change log, writes the rows, and
+records what differs.
 """
 
 from __future__ import annotations

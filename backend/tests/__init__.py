@@ -1,4 +1,5 @@
-"""Dozens of processes compile the same files unless they may keep what they compiled: 10 s against 4 to collect."""
+"""Dozens of processes compile the same files unless they may keep what they compiled: 10 s against
+4 to collect."""
 
 import os
 import sys

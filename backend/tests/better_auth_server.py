@@ -39,7 +39,8 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Session:
-    """A user who is signed in. None of these values is a JWT for a backend; `Issuer.token` gets that."""
+    """A user who is signed in. None of these values is a JWT for a backend; `Issuer.token` gets
+    that."""
 
     user_id: str
     email: str
@@ -61,7 +62,8 @@ class Session:
 
 
 class Issuer:
-    """A running Better Auth. It issues in the name of `base_url`, which is `url` unless set otherwise."""
+    """A running Better Auth. It issues in the name of `base_url`, which is `url` unless set
+    otherwise."""
 
     def __init__(self, folder: Path, database_url: str, settings: Settings) -> None:
         self._port = free_port()
@@ -103,7 +105,8 @@ class Issuer:
         return str(self._request("GET", "/test/mail").json()[-1]["token"])
 
     def rotate(self) -> None:
-        """Let the current key expire: the next token comes with a new one, the old one stays published for a while."""
+        """Let the current key expire: the next token comes with a new one, the old one stays
+        published for a while."""
         self._request("POST", "/test/rotation")
 
     def withdraw(self, kid: str) -> None:
@@ -164,7 +167,8 @@ class Issuer:
         return reply
 
     def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> None:
-        """Known from its log: whoever keeps connecting to a free port of this machine may in the end meet himself."""
+        """Known from its log: whoever keeps connecting to a free port of this machine may in the
+        end meet himself."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             ended = process.poll() is not None

@@ -1,4 +1,5 @@
-"""One PostgreSQL and one server for the whole run; every person is new, so no test sees another's tasks."""
+"""One PostgreSQL and one server for the whole run; every person is new, so no test sees another's
+tasks."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Serve
 
 
 def plain(url: str) -> str:
-    """As a person writes it: tests put another login, database or parameter into it, and give it to other drivers."""
+    """As a person writes it: tests put another login, database or parameter into it, and give it to
+    other drivers."""
     head, _, query = url.partition("?")
     place = [part for part in query.split("&") if part.startswith(("host=", "port="))]
     return f"{head.replace(f':{embedded.NOT_ASKED_FOR}@', '@')}?{'&'.join(place)}"

@@ -1,4 +1,5 @@
-"""Servers forked from a process that has imported the application: to import it is two thirds of what a start costs."""
+"""Servers forked from a process that has imported the application: to import it is two thirds of
+what a start costs."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ FORKS.set_forkserver_preload(list(IMPORTED))
 
 
 class Forked:
-    """`cli.py` with these arguments. What a subprocess.Popen does that tests ask of a server, it does, too."""
+    """`cli.py` with these arguments. What a subprocess.Popen does that tests ask of a server, it
+    does, too."""
 
     def __init__(
         self, arguments: list[str], environment: dict[str, str], folder: Path, log: Path

@@ -1,4 +1,5 @@
-"""Node and npm for the tests: packages are installed once from a lock file, and scripts get JSON and give JSON."""
+"""Node and npm for the tests: packages are installed once from a lock file, and scripts get JSON
+and give JSON."""
 
 from __future__ import annotations
 
@@ -39,13 +40,15 @@ def run(script: str, given: Any) -> Any:
 def command(script: Path) -> list[str]:
     """Runs `script` in the folder of its packages.
 
-    As text, because Node looks for a file's packages beside the file; for a text's, in the working folder.
+    As text, because Node looks for a file's packages beside the file; for a text's, in the working
+    folder.
     """
     return [str(node()), "--input-type=module", "--eval", script.read_text()]
 
 
 def packages(sources: Path) -> Path:
-    """The folder with the npm packages that the lock file in `sources` names, installed if it is not there yet."""
+    """The folder with the npm packages that the lock file in `sources` names, installed if it is
+    not there yet."""
     lock_file = sources / "package-lock.json"
     installed = CACHE / hashlib.sha256(lock_file.read_bytes()).hexdigest()[:16]
     if installed.exists():

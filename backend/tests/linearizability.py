@@ -1,7 +1,8 @@
 """Whether what callers were told, each at its own time, could have come from one queue of callers.
 
-Wing and Gong's search ("Testing and verifying concurrent objects", 1993): of the operations that are left, any that
-began before the first of them ended may have been next. Lowe's memory of what was tried keeps it short.
+Wing and Gong's search ("Testing and verifying concurrent objects", 1993): of the operations that
+are left, any that began before the first of them ended may have been next. Lowe's memory of what
+was tried keeps it short.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 
 
 class Operation(NamedTuple):
-    """What was called, what was answered, and when, on one clock: it took effect at some moment between the two."""
+    """What was called, what was answered, and when, on one clock: it took effect at some moment
+    between the two."""
 
     call: Any
     answer: Any
@@ -25,7 +27,8 @@ Step = Callable[
 
 
 def is_linearizable(history: Sequence[Operation], state: Hashable, step: Step) -> bool:
-    """Whether some order that keeps to the clock explains every answer, by `step`, beginning with `state`."""
+    """Whether some order that keeps to the clock explains every answer, by `step`, beginning with
+    `state`."""
     operations = sorted(history, key=lambda operation: operation.ended)
     tried = {
         ((1 << len(operations)) - 1, state)

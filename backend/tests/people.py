@@ -19,7 +19,8 @@ def token_for(user_id: str, secret: str = SECRET, **claims: Any) -> str:
 
 
 class Person:
-    """A `path` is relative to the tasks, as in `ada.get("/7")`; a `url` is not: `ada.request("GET", "/health")`."""
+    """A `path` is relative to the tasks, as in `ada.get("/7")`; a `url` is not: `ada.request("GET",
+    "/health")`."""
 
     def __init__(self, base_url: str, name: str) -> None:
         self.id = f"{name}-{uuid4().hex[:12]}"  # nobody else's in this database

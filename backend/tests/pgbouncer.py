@@ -1,4 +1,5 @@
-"""PgBouncer, in transaction mode as before Neon's databases, or in session mode. So small that every fault shows."""
+"""PgBouncer, in transaction mode as before Neon's databases, or in session mode. So small that
+every fault shows."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def running(
     mode: str = "transaction",
     dropped: str = "",
 ) -> Iterator[int]:
-    """Yields its port on 127.0.0.1, where `logins` (name: password) reach every database of that PostgreSQL.
+    """Yields its port on 127.0.0.1, where `logins` (name: password) reach every database of that
+    PostgreSQL.
 
     It drops the start-up parameters named in `dropped`, and refuses others.
     """

@@ -1,4 +1,5 @@
-"""A loopback proxy before PostgreSQL that does what poolers and bad networks do: it drops, leaves behind, and cuts."""
+"""A loopback proxy before PostgreSQL that does what poolers and bad networks do: it drops, leaves
+behind, and cuts."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ class Running:
 
 
 def free_port() -> int:
-    """Below the range from which clients get theirs, so that it is still free when it is bound a second later."""
+    """Below the range from which clients get theirs, so that it is still free when it is bound a
+    second later."""
     while True:
         port = random.randint(20_000, 32_000)
         with socket.socket() as probe:
@@ -77,7 +78,8 @@ def start(
     how: str = "forked",
     **settings: str,
 ) -> Running:
-    """`todo serve` of the `code` with `settings`; returns at once. A plain one is forked, unless `how` is "anew"."""
+    """`todo serve` of the `code` with `settings`; returns at once. A plain one is forked, unless
+    `how` is "anew"."""
     port = free_port()
     log = folder / f"server-{port}.log"
     environment = clean_environment(

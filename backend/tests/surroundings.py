@@ -1,6 +1,8 @@
-"""A table of odd machines, and a way to start the product on each. The quick ones run with the suite.
+"""A table of odd machines, and a way to start the product on each. The quick ones run with the
+suite.
 
-All of them, with the embedded PostgreSQL and a real installation (minutes; those that mount need root on Linux):
+All of them, with the embedded PostgreSQL and a real installation (minutes; those that mount need
+root on Linux):
 
     cd backend && python -m tests.surroundings [words of a name]
 """
@@ -87,7 +89,8 @@ FOR_ANOTHER_INSTALLATION = {
 
 @dataclass(frozen=True)
 class Surrounding:
-    """`before` runs in the folder of the checkout; `streams` are redirections. Without `says` the server must start."""
+    """`before` runs in the folder of the checkout; `streams` are redirections. Without `says` the
+    server must start."""
 
     name: str
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -193,7 +193,8 @@ def written(source: str) -> set[str]:
 
 
 def test_only_the_writer_writes_what_users_keep() -> None:
-    """Besides the adoption of another backend's tasks, before there is a log; and retention of what has expired."""
+    """Besides the adoption of another backend's tasks, before there is a log; and retention of what
+    has expired."""
     writers: dict[str, set[str]] = {}
     for name in set(modules()) - APART:
         for path in modules()[name]:

@@ -1,4 +1,5 @@
-"""The Better Auth that the other tests get tokens from does as it is told. What it issues: test_published_keys.py."""
+"""The Better Auth that the other tests get tokens from does as it is told. What it issues:
+test_published_keys.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The change log: every write is one numbered change, and a reader who goes by number misses none of them."""
+"""The change log: every write is one numbered change, and a reader who goes by number misses none
+of them."""
 
 from __future__ import annotations
 
@@ -323,7 +324,8 @@ async def race(url: str, write: Write, page: Page) -> tuple[list[Numbered], list
 
 
 async def write_until_enough(url: str, seed: int, write: Write, committed: list[Numbered]) -> None:
-    """In transactions of one to three writes and of random length, of which one in ten is rolled back."""
+    """In transactions of one to three writes and of random length, of which one in ten is rolled
+    back."""
     dice = random.Random(seed)
     connection = await asyncpg.connect(url, server_settings={"role": migrate.ROLE})
     while len(committed) < CHANGES:

@@ -1,4 +1,5 @@
-"""Many at once: every answer is one that a single queue of callers could have got, and nobody waits for ever."""
+"""Many at once: every answer is one that a single queue of callers could have got, and nobody waits
+for ever."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ def test_concurrent_toggles_flip_as_often_as_they_were_sent(times: int, ada: Per
 def test_a_write_that_another_version_of_the_functions_makes_in_between_is_kept(
     ada: Person, pair: Pair
 ) -> None:
-    """While a migration installs them, those of before 0004 may still be at work: they lock the counter's row alone."""
+    """While a migration installs them, those of before 0004 may still be at work: they lock the
+    counter's row alone."""
     task = ada.has("Old")
 
     def until_one_waits() -> None:
@@ -128,7 +130,8 @@ def test_a_write_that_another_version_of_the_functions_makes_in_between_is_kept(
 
 
 def test_updated_at_never_repeats_and_never_goes_back(ada: Person) -> None:
-    """Over updates of all kinds, the empty one included; each caller sees its own go up, and all are distinct."""
+    """Over updates of all kinds, the empty one included; each caller sees its own go up, and all
+    are distinct."""
     task = ada.has("Update me")
     kinds: list[Call] = [
         lambda: ada.put(task["id"], {"title": "Updated"}),
@@ -193,7 +196,8 @@ print(*[race(url) for url in sys.argv[1:]])
 def test_two_starts_at_once_on_an_empty_database_both_come_up(
     pair: Pair, empty_database: Callable[[], str]
 ) -> None:
-    """Five rounds: whole servers in one, in the others two processes with what servers would race for."""
+    """Five rounds: whole servers in one, in the others two processes with what servers would race
+    for."""
     urls = [empty_database() for _ in range(ROUNDS)]
     raced = subprocess.run(
         [sys.executable, "-c", RACE, *urls],

@@ -1,4 +1,5 @@
-"""One schema, said three times alike: by the models, by the migrations, by the database. And its plans stay cheap."""
+"""One schema, said three times alike: by the models, by the migrations, by the database. And its
+plans stay cheap."""
 
 from __future__ import annotations
 
@@ -359,7 +360,8 @@ def test_bringing_the_schema_up_to_date_twice_changes_nothing(migrated: str) -> 
 def test_the_printed_sql_makes_the_same_schema_in_psql(
     cluster: embedded.Server, migrated: str
 ) -> None:
-    """For who may not let the server change tables: `todo migrate --sql | psql --single-transaction`."""
+    """For who may not let the server change tables: `todo migrate --sql | psql
+    --single-transaction`."""
     psql = binaries.find(cluster.data_dir).folder / "psql"
     if not psql.exists():
         pytest.skip("this PostgreSQL comes without psql")
@@ -463,7 +465,8 @@ PAGE = 20
 
 @asynccontextmanager
 async def restricted(url: str) -> AsyncIterator[Any]:
-    """A session as the pool has it: the restricted role, plans made without looking at the arguments."""
+    """A session as the pool has it: the restricted role, plans made without looking at the
+    arguments."""
     settings = {"role": migrate.ROLE, "jit": "off", "plan_cache_mode": "force_generic_plan"}
     session = await asyncpg.connect(url, server_settings=settings)
     try:
@@ -474,7 +477,8 @@ async def restricted(url: str) -> AsyncIterator[Any]:
 
 @pytest.fixture(scope="module")
 def crowded(cluster: embedded.Server) -> Iterator[str]:
-    """20,000 tasks of 76 users, written in turns, a third of them completed; and 5,000 in the trash."""
+    """20,000 tasks of 76 users, written in turns, a third of them completed; and 5,000 in the
+    trash."""
     with own_database(cluster, "schema_crowded") as url:
         asyncio.run(migrate.upgrade(dsn.parse(url)))
         sql(

@@ -1,4 +1,5 @@
-"""What the pages say is what the code does: each list of a page is compared with its source, each command is run."""
+"""What the pages say is what the code does: each list of a page is compared with its source, each
+command is run."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def variable_of(name: str) -> str:
 
 
 def read_elsewhere() -> set[str]:
-    """Every variable that our code asks the environment for by its name, as in `os.environ.get("TODO_VENV")`."""
+    """Every variable that our code asks the environment for by its name, as in
+    `os.environ.get("TODO_VENV")`."""
     found = set()
     for path in [
         ROOT / "run.py",
@@ -155,7 +157,8 @@ TABLES.append(rows(PAGES["docs/undo.md"], "| request | answer |"))
 
 
 def requests(cell: str) -> set[tuple[str, str]]:
-    """`GET /health` · `GET /ready`, or `PUT` or `PATCH /v1/x`: methods and paths, whatever a path's value is called."""
+    """`GET /health` · `GET /ready`, or `PUT` or `PATCH /v1/x`: methods and paths, whatever a path's
+    value is called."""
     found = set()
     for part in cell.split(" · "):
         methods = re.findall(r"\b(GET|POST|PUT|PATCH|DELETE)\b", part)
@@ -319,7 +322,8 @@ def shell(script: str, folder: Path, **variables: str) -> str:
 def test_the_first_task_of_the_readme_is_created_changed_and_deleted(
     tmp_path: Path, server: Running, ada: Person
 ) -> None:
-    """As it stands there, but with this server's address and another user's name, and the id that the task got."""
+    """As it stands there, but with this server's address and another user's name, and the id that
+    the task got."""
     [script] = [block for block in blocks(PAGES["README.md"]) if "curl" in block]
     script = script.replace("python3 run.py", f"'{sys.executable}' '{BACKEND / 'cli.py'}'")
     script = script.replace("http://localhost:8000", server.url).replace("ada", ada.id)
@@ -446,7 +450,8 @@ RIDDLES = re.compile(
 
 
 def spoken() -> dict[str, str]:
-    """What a user or a newcomer reads: the pages, the OpenAPI document, and the sentences of errors."""
+    """What a user or a newcomer reads: the pages, the OpenAPI document, and the sentences of
+    errors."""
     sentences = "\n".join([*errors.ADVICE.values(), *(kind.sentence for kind in every_error())])
     return {**PAGES, "openapi.json": json.dumps(DOCUMENT), "errors": sentences}
 

@@ -1,4 +1,5 @@
-"""Whatever connection string is pasted is understood, or refused in one line that does not hold the password."""
+"""Whatever connection string is pasted is understood, or refused in one line that does not hold the
+password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What was acknowledged stays, whatever is killed; a database that goes away is waited for, and found again.
+"""What was acknowledged stays, whatever is killed; a database that goes away is waited for, and
+found again.
 
 `kill -9` does not test fsync: what the kernel was given survives it. Only a power cut would tell.
 """
@@ -118,9 +119,10 @@ THROUGH, REFUSED, STALLED, RESET, RESET_ONCE = (
 class Proxy:
     """TCP before PostgreSQL's unix socket, in one of five states.
 
-    Refused: nobody listens, and what was open is closed. Stalled: connections are accepted and nothing moves; what
-    stalled never moves again, as if a machine on the way had died. Reset: what is asked arrives, and then the
-    connection is cut. Reset once: only the connections that were open, and new ones work.
+    Refused: nobody listens, and what was open is closed. Stalled: connections are accepted and
+    nothing moves; what stalled never moves again, as if a machine on the way had died. Reset: what
+    is asked arrives, and then the connection is cut. Reset once: only the connections that were
+    open, and new ones work.
     """
 
     def __init__(self, socket_file: Path) -> None:
@@ -219,7 +221,8 @@ class Link:
 
 
 class Place(NamedTuple):
-    """A server whose database lies behind a proxy, and what was seen when it started without that database."""
+    """A server whose database lies behind a proxy, and what was seen when it started without that
+    database."""
 
     proxy: Proxy
     server: servers.Running
@@ -229,7 +232,8 @@ class Place(NamedTuple):
 
 @pytest.fixture(scope="module", autouse=True)
 def begun(cluster: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """It starts while the first test runs. Its schema is up to date, so that coming back takes no migration."""
+    """It starts while the first test runs. Its schema is up to date, so that coming back takes no
+    migration."""
     sql(cluster.url, "CREATE DATABASE durability")
     url = cluster.url.replace("/todo?", "/durability?")
     asyncio.run(migrate.upgrade(dsn.parse(url)))

@@ -1,4 +1,5 @@
-"""The embedded PostgreSQL keeps what it acknowledged, ends with its parent, and says plainly why it cannot start."""
+"""The embedded PostgreSQL keeps what it acknowledged, ends with its parent, and says plainly why it
+cannot start."""
 
 import asyncio
 import contextlib
@@ -45,7 +46,8 @@ as_root = pytest.mark.skipif(
 
 
 class Process:
-    """Another Python process that starts a server, holds it until it is told to leave, or is killed."""
+    """Another Python process that starts a server, holds it until it is told to leave, or is
+    killed."""
 
     def __init__(
         self, data_dir: Path, how: str = "quick", *, before: tuple[str, ...] = (), **options: object

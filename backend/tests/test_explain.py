@@ -1,4 +1,5 @@
-"""`todo token` mints a token that counts; `todo token --inspect` says line by line why one does or does not."""
+"""`todo token` mints a token that counts; `todo token --inspect` says line by line why one does or
+does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Header fields: entity tags by the grammar of RFC 9110 section 8.8.3, and keys that are the same in either form."""
+"""Header fields: entity tags by the grammar of RFC 9110 section 8.8.3, and keys that are the same
+in either form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""SQL functions of several releases, side by side: each calls its own, and none takes another's away too soon."""
+"""SQL functions of several releases, side by side: each calls its own, and none takes another's
+away too soon."""
 
 from __future__ import annotations
 
@@ -220,7 +221,8 @@ def test_what_nobody_has_wanted_for_longer_is_dropped(days: int, place: str) -> 
 
 
 def test_what_is_not_ours_is_neither_marked_nor_dropped(place: str) -> None:
-    """An operator's own function; and those of before migration 0005, which servers of then may still call."""
+    """An operator's own function; and those of before migration 0005, which servers of then may
+    still call."""
     for name in ("store_of_mine", "create_task"):
         sql(place, f"CREATE FUNCTION {name}(a text) RETURNS text LANGUAGE sql AS 'SELECT a'")
     sql(place, "COMMENT ON FUNCTION store_of_mine IS 'mine'")

@@ -1,4 +1,5 @@
-"""What is kept is said once: a scratch copy gets a field and an entity in entities.py, and they are everywhere."""
+"""What is kept is said once: a scratch copy gets a field and an entity in entities.py, and they are
+everywhere."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Nobody sees, changes, or can tell the existence of another person's tasks and lists: not through any door, and not if
-the where-clauses are missing, or row-level security is."""
+"""Nobody sees, changes, or can tell the existence of another person's tasks and lists: not through
+any door, and not if the where-clauses are missing, or row-level security is."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ PUBLIC = {"/health", "/ready", "/", "/docs", "/openapi.json"}  # and what lies u
 
 
 def alone(path: str) -> dict[str, int]:
-    """Who gets the same whatever they ask for. Without an owner in the path, a stranger asks as themselves."""
+    """Who gets the same whatever they ask for. Without an owner in the path, a stranger asks as
+    themselves."""
     return {"nobody": 401, **({"stranger": 403} if "{user_id}" in path else {})}
 
 
@@ -158,7 +159,8 @@ class Thing(NamedTuple):
 
 
 class Town:
-    """Ada owns the path, Bob is the stranger, Cem owns what is foreign to both. Their ids give them away."""
+    """Ada owns the path, Bob is the stranger, Cem owns what is foreign to both. Their ids give them
+    away."""
 
     def __init__(self, database_url: str, ada: Person, bob: Person, cem: Person) -> None:
         self.database_url = database_url
@@ -826,7 +828,8 @@ def test_the_mutations_are_all_the_where_clauses() -> None:
 
 
 def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(siege: str) -> None:
-    """Each where-clause alone, and all together. The control: without both layers the same attacks succeed."""
+    """Each where-clause alone, and all together. The control: without both layers the same attacks
+    succeed."""
 
     async def attack() -> dict[str, list[Any]]:
         leaked: dict[str, list[Any]] = {"policies alone": [], "neither": []}
@@ -862,7 +865,8 @@ def test_policies_hold_without_where_clauses_and_where_clauses_without_policies(
 
 
 def test_the_tables_owner_is_held_by_force_alone(siege: str) -> None:
-    """A login that owns the table and cannot take the role. The control: without FORCE it sees everything."""
+    """A login that owns the table and cannot take the role. The control: without FORCE it sees
+    everything."""
 
     async def attack() -> list[tuple[bool, list[Any]]]:
         found = []
@@ -1243,7 +1247,8 @@ def test_no_row_can_refer_to_somebody_elses_whoever_writes_it(
 
 
 def test_who_is_nobody_sees_and_writes_nothing(migrated: str) -> None:
-    """Without the setting, and with an empty one, which is what it becomes after a transaction has set it."""
+    """Without the setting, and with an empty one, which is what it becomes after a transaction has
+    set it."""
 
     async def look(before: str) -> tuple[int, str]:
         connection = await asyncpg.connect(migrated, server_settings={"role": migrate.ROLE})
@@ -1279,7 +1284,8 @@ def test_nothing_of_a_user_remains_in_the_session(pooled: bool, migrated: str) -
         found: list[tuple[Any, ...]] = []
 
         async def look() -> None:
-            """In the session itself: the pool would first set all that a transaction behind a pooler begins with."""
+            """In the session itself: the pool would first set all that a transaction behind a
+            pooler begins with."""
             sql = "SELECT pg_backend_pid(), coalesce(current_setting('app.user_id', true), '')"
             found.append(tuple(await pool._idle[0].fetchrow(sql)))
 

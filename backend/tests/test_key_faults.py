@@ -1,4 +1,5 @@
-"""When the frontend's keys are slow, broken or out of reach, people with good tokens notice as little as possible."""
+"""When the frontend's keys are slow, broken or out of reach, people with good tokens notice as
+little as possible."""
 
 from __future__ import annotations
 
@@ -132,7 +133,8 @@ def endpoint() -> Iterator[Endpoint]:
 
 @contextmanager
 def impatience() -> Iterator[None]:
-    """The limits, twenty times shorter: for while there is a fault, so that a busy machine is not taken for one."""
+    """The limits, twenty times shorter: for while there is a fault, so that a busy machine is not
+    taken for one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jwks, "CONNECT_SECONDS", 0.1)
         patch.setattr(jwks, "TOTAL_SECONDS", 0.15)
@@ -508,7 +510,8 @@ def test_after_a_quiet_hour_a_withdrawn_key_is_refused_at_once(endpoint: Endpoin
 def test_after_a_reset_of_the_frontends_database_the_first_token_counts(
     endpoint: Endpoint, algorithm: str
 ) -> None:
-    """Its ids may be the same again, for other keys, and of another kind: Better Auth numbers them "1", "2" ..."""
+    """Its ids may be the same again, for other keys, and of another kind: Better Auth numbers them
+    "1", "2" ..."""
     checked = verifier(endpoint.url)
     other = Signer(algorithm, ADA.kid)
 
@@ -794,7 +797,8 @@ def _tasks(api: servers.Running, name: str, token: str = "") -> httpx.Response:
 
 
 async def _at_once(api: servers.Running, count: int) -> dict[int, int]:
-    """Statuses of `count` requests, each of another user on a connection of its own, all open before the first asks."""
+    """Statuses of `count` requests, each of another user on a connection of its own, all open
+    before the first asks."""
     host, port = api.url.removeprefix("http://").split(":")
     connections = [await asyncio.open_connection(host, int(port)) for _ in range(count)]
     for number, (_, writer) in enumerate(connections):

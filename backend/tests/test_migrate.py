@@ -1,4 +1,5 @@
-"""Databases as other people have them: a migration brings each up to date, or says in one sentence why it cannot."""
+"""Databases as other people have them: a migration brings each up to date, or says in one sentence
+why it cannot."""
 
 from __future__ import annotations
 
@@ -143,7 +144,8 @@ def everything(url: str) -> set[tuple[Any, ...]]:
 
 
 def test_every_statement_of_the_script_stands_alone(empty_schema: str) -> None:
-    """A distributed PostgreSQL takes no two in one string, and a prepared statement is only ever one."""
+    """A distributed PostgreSQL takes no two in one string, and a prepared statement is only ever
+    one."""
 
     async def run_prepared(url: str) -> int:
         connection = await asyncpg.connect(url, statement_cache_size=0)
@@ -392,7 +394,8 @@ def test_the_schema_says_from_which_version_on_it_may_be_served(empty_schema: st
 
 
 def test_every_migration_says_whom_it_lets_serve() -> None:
-    """From 0005 on: `serves_from` is the oldest version whose code works on the schema that the migration leaves."""
+    """From 0005 on: `serves_from` is the oldest version whose code works on the schema that the
+    migration leaves."""
     for path in (migrate.MIGRATIONS / "versions").glob("[0-9]*.py"):
         version = path.stem.partition("_")[0]
         said = re.search(r'^serves_from = "(\w+)"', path.read_text(), re.MULTILINE)
@@ -632,7 +635,8 @@ SELECT id, user_id, title, description, completed, created_at, updated_at FROM {
 
 
 def test_what_create_all_makes_is_what_is_adopted_here(empty_database: Empty) -> None:
-    """So that the tables of these tests are those that people have. SQLModel made times without zone until 2026."""
+    """So that the tables of these tests are those that people have. SQLModel made times without
+    zone until 2026."""
     made, written = empty_database(), empty_database()
     asyncio.run(with_sqlalchemy(made, Plain.metadata.create_all))
     run(written, PLAIN.format(table="tasks").replace("WITHOUT TIME ZONE", "WITH TIME ZONE"))

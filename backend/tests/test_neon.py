@@ -1,4 +1,5 @@
-"""What Neon asks of its clients, on this machine: verified certificates, a transaction pooler, cut sessions."""
+"""What Neon asks of its clients, on this machine: verified certificates, a transaction pooler, cut
+sessions."""
 
 from __future__ import annotations
 
@@ -216,7 +217,8 @@ def test_cut_sessions_and_a_database_that_sleeps_and_wakes(over_tls: Servers) ->
 
 
 class Pooled(NamedTuple):
-    """Databases behind PgBouncer; a server that knows only PgBouncer, and one that migrates past it."""
+    """Databases behind PgBouncer; a server that knows only PgBouncer, and one that migrates past
+    it."""
 
     postgres_url: str
     url: str
@@ -378,7 +380,8 @@ def test_cut_sessions_behind_the_pooler_are_not_noticed(behind_a_pooler: Pooled)
 
 
 def test_migrations_take_the_direct_way(behind_a_pooler: Pooled) -> None:
-    """The login behind the pooler owns nothing and may not create a table; the direct one owns the database."""
+    """The login behind the pooler owns nothing and may not create a table; the direct one owns the
+    database."""
     lives_its_life(behind_a_pooler.migrating_directly).client.close()
     assert ready(behind_a_pooler.migrating_directly)["checks"]["row_security"]["ok"] is True
     split = of_database(behind_a_pooler.postgres_url, "neon_split")

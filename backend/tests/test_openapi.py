@@ -317,7 +317,8 @@ NOT_CHECKED = [
 
 
 def takeable(body: Any) -> Any:
-    """The body without what fits its schema, and depends on what there is, on the calendar, or on another field."""
+    """The body without what fits its schema, and depends on what there is, on the calendar, or on
+    another field."""
     if not isinstance(body, dict):
         return body
     kept = {name: value for name, value in body.items() if name not in ("list_id", "parent_id")}

@@ -1,4 +1,5 @@
-"""Opening the database ends well or with a sentence, whatever happens on the way; and what was opened is closed."""
+"""Opening the database ends well or with a sentence, whatever happens on the way; and what was
+opened is closed."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ async def until_ready(opened: database.Database) -> None:
 def test_a_connection_that_is_cut_anywhere_in_the_proof_is_tried_again(
     proxy: pooler.Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """First the database is away, so that the start has gone on. Then each connection is cut some messages later."""
+    """First the database is away, so that the start has gone on. Then each connection is cut some
+    messages later."""
     proxy.cut_after = list(range(2, 120, 3))
 
     async def start() -> int:
@@ -98,7 +100,8 @@ def test_a_connection_that_is_cut_anywhere_in_the_proof_is_tried_again(
 def test_what_comes_later_is_logged_and_tried_again(
     error: Exception, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the network, the database or we ourselves may do to it: only the first try may stop a start."""
+    """What the network, the database or we ourselves may do to it: only the first try may stop a
+    start."""
     inspect, fate = migrate.inspect, [OSError("away"), error, error]
 
     async def fail_at_first(address: dsn.Address) -> migrate.Schema:

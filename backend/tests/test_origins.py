@@ -1,4 +1,5 @@
-"""Which pages may call: origins of apps and extensions too, and a hint in the log about a page that may not."""
+"""Which pages may call: origins of apps and extensions too, and a hint in the log about a page that
+may not."""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ def ask(app: FastAPI) -> Ask:
 
 
 class Markup(HTMLParser):
-    """Elements with their attributes, and the text inside of `script` and `style`; links as from the page at `path`."""
+    """Elements with their attributes, and the text inside of `script` and `style`; links as from
+    the page at `path`."""
 
     def __init__(self, html: str, path: str = "/") -> None:
         super().__init__()
@@ -346,7 +347,8 @@ def test_a_page_works_behind_a_proxy_that_strips_a_prefix(ask: Ask, prefix: str,
 
 
 def test_scripts_ask_for_nothing_from_the_root_of_a_host(ask: Ask) -> None:
-    """A proxy may have stripped a prefix, so they start from where they were loaded, or from the page."""
+    """A proxy may have stripped a prefix, so they start from where they were loaded, or from the
+    page."""
     for path, answer in assets(ask).items():
         if re.match(r"/static/(home|docs)\..*js$", path):
             assert not re.search(r"""["'`]/""", answer.text), path

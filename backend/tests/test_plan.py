@@ -1,6 +1,8 @@
-"""The plan, task by task: each acceptance line and each success criterion, by the plan's own numbers and names.
+"""The plan, task by task: each acceptance line and each success criterion, by the plan's own
+numbers and names.
 
-Where the project departs from the plan's listings on purpose (docs/decisions), what they were for is tested.
+Where the project departs from the plan's listings on purpose (docs/decisions), what they were for
+is tested.
 """
 
 from __future__ import annotations
@@ -372,7 +374,8 @@ def test_8_3_health_returns_exactly_healthy(uvicorn: servers.Running) -> None:
 
 
 def test_8_4_all_endpoints_work_with_the_frontend(uvicorn: servers.Running) -> None:
-    """As a browser at the frontend's origin does it: preflight, then the request with the token and the origin."""
+    """As a browser at the frontend's origin does it: preflight, then the request with the token and
+    the origin."""
     ada, bob = Person(uvicorn.url, "ada"), Person(uvicorn.url, "bob")
     with ada.client, bob.client:
         one = f"{ada.tasks}/{ada.has('Buy milk')['id']}"

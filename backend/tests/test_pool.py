@@ -32,7 +32,8 @@ def url(cluster: embedded.Server) -> str:
 
 @pytest.fixture(params=["direct", "pooled"])
 def on_a_pool(request: pytest.FixtureRequest, url: str) -> Callable[[Test], None]:
-    """Runs a coroutine function on a pool of SIZE, one way and the other, then looks for what is left."""
+    """Runs a coroutine function on a pool of SIZE, one way and the other, then looks for what is
+    left."""
 
     def run(test: Test) -> None:
         address = dsn.parse(url, pooled=request.param == "pooled")
@@ -74,7 +75,8 @@ async def settled(on: pool.Pool) -> None:
 
 
 async def all_places_work(on: pool.Pool) -> None:
-    """Each of the SIZE places can be had at once; no caller waits; nothing is counted that is not there."""
+    """Each of the SIZE places can be had at once; no caller waits; nothing is counted that is not
+    there."""
     await settled(on)
     assert not on._waiting
     pids = await asyncio.gather(

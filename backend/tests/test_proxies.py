@@ -25,7 +25,8 @@ PASSWORD = "pass:word@of/the-proxy"
 
 
 class Proxy:
-    """Answers CONNECT (RFC 9110 section 9.3.6), and behind it stands the frontend itself, with its certificate."""
+    """Answers CONNECT (RFC 9110 section 9.3.6), and behind it stands the frontend itself, with its
+    certificate."""
 
     def __init__(self, certificate: tuple[str, str], refusal: bytes = b"") -> None:
         self.heads: list[bytes] = []

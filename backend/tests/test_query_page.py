@@ -1,4 +1,5 @@
-"""docs/query.md: what it tells people to type is understood, and the sentences are those that they get."""
+"""docs/query.md: what it tells people to type is understood, and the sentences are those that they
+get."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What people type, and the tree or the sentence that comes of it.
 
-`python -m tests.test_query_parser 1000000` tries so many random texts; the suite tries some thousands.
+`python -m tests.test_query_parser 1000000` tries so many random texts; the suite tries some
+thousands.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ def emptied(url: str) -> None:
 
 @pytest.fixture
 def full(url: str) -> str:
-    """A change of each of the last 200 days, an answer of each of the last 48 hours, trash of the last 60 days."""
+    """A change of each of the last 200 days, an answer of each of the last 48 hours, trash of the
+    last 60 days."""
     emptied(url)
     for statement in (CHANGES, ANSWERS, TRASH, LISTS, COUNTERS):
         sql(url, statement)
@@ -311,7 +312,8 @@ def test_what_has_not_expired_is_left_as_it_is_and_what_it_refers_to_waits(url: 
 
 
 def test_what_something_living_refers_to_is_not_taken_from_it(url: str) -> None:
-    """An older server leaves living tasks below one that it deletes. They keep it until they are moved."""
+    """An older server leaves living tasks below one that it deletes. They keep it until they are
+    moved."""
     forest = Forest(url)
     parent = forest.task(None, None, days=40)
     forest.task(None, parent, days=None)

@@ -1,4 +1,5 @@
-"""Sent again, a write is done once, whatever became of its first answer; and nothing is overwritten unseen."""
+"""Sent again, a write is done once, whatever became of its first answer; and nothing is overwritten
+unseen."""
 
 from __future__ import annotations
 
@@ -102,7 +103,8 @@ def test_of_fifty_at_once_with_one_key_one_is_done_and_all_get_its_answer(ada: P
 
 
 def hang_up(request: httpx.Request, when_answered: bool) -> None:
-    """Send it, and cut the connection without having read a byte: at once, or as soon as there is an answer."""
+    """Send it, and cut the connection without having read a byte: at once, or as soon as there is
+    an answer."""
     head = [f"{request.method} {request.url.raw_path.decode()} HTTP/1.1"]
     head += [f"{name}: {value}" for name, value in request.headers.items()]
     with socket.create_connection((request.url.host, request.url.port or 80)) as connection:

@@ -1,4 +1,5 @@
-"""The code of docs/retries.md, as it stands there, against a real server behind a network that loses things."""
+"""The code of docs/retries.md, as it stands there, against a real server behind a network that
+loses things."""
 
 from __future__ import annotations
 
@@ -111,10 +112,12 @@ class Request(NamedTuple):
 
 
 class Network:
-    """Stands before the server and does, request by request, what `does` says; then it lets all pass.
+    """Stands before the server and does, request by request, what `does` says; then it lets all
+    pass.
 
-    "lost": the server does not get it · "dropped": it does, but its answer is not seen · "cut": half of its answer is ·
-    a number: that status, without asking the server, with Retry-After: 7 · a function: called, then it passes.
+    "lost": the server does not get it · "dropped": it does, but its answer is not seen · "cut":
+    half of its answer is · a number: that status, without asking the server, with Retry-After: 7 ·
+    a function: called, then it passes.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -176,7 +179,8 @@ class Network:
 
 
 class Program:
-    """An application into which the page's code in `language` was copied. Who asks meanwhile asks another process."""
+    """An application into which the page's code in `language` was copied. Who asks meanwhile asks
+    another process."""
 
     def __init__(self, language: str, folder: Path) -> None:
         self._folder = folder
@@ -349,7 +353,8 @@ def test_a_status_that_will_not_pass_comes_back_at_once(
 def test_a_first_attempt_that_still_runs_is_waited_for(
     client: Client, ada: Person, database_url: str
 ) -> None:
-    """The key is taken when the request has arrived, so that a slow start of the client does not use up the time."""
+    """The key is taken when the request has arrived, so that a slow start of the client does not
+    use up the time."""
     key = str(uuid4())
     lock = idempotency._lock(ada.id, key)
     with ThreadPoolExecutor(1) as threads:

@@ -335,7 +335,8 @@ def test_packages_that_a_configuration_file_sent_elsewhere_are_missed(
 def test_variables_and_a_folder_that_lead_pip_elsewhere_are_ignored(
     with_pip: Project, tmp_path: Path
 ) -> None:
-    """While PIP_FIND_LINKS and the like, which say where packages come from, stay the user's choice."""
+    """While PIP_FIND_LINKS and the like, which say where packages come from, stay the user's
+    choice."""
     misleading = {
         "PIP_DRY_RUN": "1",
         "PIP_TARGET": str(tmp_path / "elsewhere"),

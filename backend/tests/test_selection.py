@@ -38,7 +38,8 @@ MANY = [f"{query} & priority >= p3" for query in QUERIES] + QUERIES
 def test_however_many_queries_are_asked_a_session_keeps_few_statements(
     ada: Person, database_url: str, pooled: bool
 ) -> None:
-    """The pool's own, which stay, are those that name lists and tasks; asyncpg drops the oldest of the others."""
+    """The pool's own, which stay, are those that name lists and tasks; asyncpg drops the oldest of
+    the others."""
     for title in ("milk1", "milk2", "milk3"):
         ada.has(title)
 

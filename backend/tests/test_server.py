@@ -1,4 +1,5 @@
-"""The shipped server answers what is well framed, refuses what is not, and waits for nobody longer than it says."""
+"""The shipped server answers what is well framed, refuses what is not, and waits for nobody longer
+than it says."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ PLAIN = {  # what an application that is none of ours might answer, and how that
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says what arrived. /refuse answers before the body, /slow after a while, /never never, /large with 32 MiB.
+    """Says what arrived. /refuse answers before the body, /slow after a while, /never never, /large
+    with 32 MiB.
 
     /streamed does it in chunks of 4 MiB, without an end.
     """
@@ -620,7 +622,8 @@ def test_slow_clients_are_cut_off_and_disturb_nobody(served_as_shipped: Served) 
 
 
 def open_still(line: socket.socket, drop: bytes) -> bool:
-    """Whether the server still keeps the connection. Where nothing is sent, the end of what it says counts."""
+    """Whether the server still keeps the connection. Where nothing is sent, the end of what it says
+    counts."""
     try:
         line.send(drop)
         while data := line.recv(65536):
@@ -706,7 +709,8 @@ def test_a_resting_connection_keeps_nothing_of_its_last_request(served_as_shippe
 
 
 def test_a_request_at_the_moment_of_the_end_is_answered_or_never_read(served: Served) -> None:
-    """Nobody is told that a request was lost which was done; and none is reset, which would look the same."""
+    """Nobody is told that a request was lost which was done; and none is reset, which would look
+    the same."""
     lines, ends = [], []
     for _ in range(60):
         lines.append(served.connect())
@@ -769,7 +773,8 @@ def test_a_client_that_does_not_read_is_cut_off_and_a_slow_reader_is_not(
 
 
 def test_the_same_goes_for_an_answer_without_an_end(served_as_shipped: Served) -> None:
-    """The slow reader takes a little less than a chunk at a time, so that after each more waits for it than before."""
+    """The slow reader takes a little less than a chunk at a time, so that after each more waits for
+    it than before."""
     with served_as_shipped.connect() as idle, served_as_shipped.connect() as slow:
         for line in (idle, slow):
             line.setsockopt(
@@ -840,7 +845,8 @@ PROGRAM = """
 
 
 class Process:
-    """`server.run` in a process of its own, with an application that answers after as many seconds as the path says."""
+    """`server.run` in a process of its own, with an application that answers after as many seconds
+    as the path says."""
 
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -1,4 +1,5 @@
-"""No session serves before it was seen to be restricted, whatever a pooler drops or an operator has set."""
+"""No session serves before it was seen to be restricted, whatever a pooler drops or an operator has
+set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The one writer: what becomes of each edit, and what a call leaves behind: one group of numbers, or nothing."""
+"""The one writer: what becomes of each edit, and what a call leaves behind: one group of numbers,
+or nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ Result = TypeVar("Result")
 
 
 class Desk(NamedTuple):
-    """Where edits are handed in, as the restricted role; and a look at what they left, past all isolation."""
+    """Where edits are handed in, as the restricted role; and a look at what they left, past all
+    isolation."""
 
     url: str
     runner: asyncio.Runner

@@ -1,4 +1,5 @@
-"""Strict JSON is JSON: what it takes, every reader takes alike, and whatever a writer writes, it takes."""
+"""Strict JSON is JSON: what it takes, every reader takes alike, and whatever a writer writes, it
+takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""On odd machines the server starts, or says in one sentence what to do; a command says when its answer is lost."""
+"""On odd machines the server starts, or says in one sentence what to do; a command says when its
+answer is lost."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ QUICK = [surrounding for surrounding in SURROUNDINGS if surrounding.quick]
 def test_it_starts_or_says_what_to_do(
     surrounding: Surrounding, tmp_path: Path, cluster: embedded.Server
 ) -> None:
-    """Most of them on the tests' own database, by the URL that the server uses for its embedded one."""
+    """Most of them on the tests' own database, by the URL that the server uses for its embedded
+    one."""
     settings = (
         {}
         if surrounding.name == "everything at once"

@@ -1,4 +1,5 @@
-"""What blocks a thread keeps no answer waiting, and no stop: least of all a name server that does not answer."""
+"""What blocks a thread keeps no answer waiting, and no stop: least of all a name server that does
+not answer."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def test_a_process_ends_while_a_thread_blocks(loop: str) -> None:
 
 @pytest.fixture(scope="module")
 def stalled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Before a command line: what it runs asks a name server that takes every question and answers none."""
+    """Before a command line: what it runs asks a name server that takes every question and answers
+    none."""
     configuration = tmp_path_factory.mktemp("resolver") / "resolv.conf"
     configuration.write_text(f"nameserver {SILENT}\n" * 2)
     mount = f'mount --bind "{configuration}" /etc/resolv.conf && exec "$@"'
@@ -93,7 +95,8 @@ def stalled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 
 
 class Started:
-    """Servers of the command line, all started before the first is needed: their starts wait 5 s for a database."""
+    """Servers of the command line, all started before the first is needed: their starts wait 5 s
+    for a database."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,5 @@
-"""Times mean what Temporal makes of them, and the bounds for SQL are exact around every clock change."""
+"""Times mean what Temporal makes of them, and the bounds for SQL are exact around every clock
+change."""
 
 from __future__ import annotations
 
@@ -447,7 +448,8 @@ class Change(NamedTuple):
 
 @cache
 def changes_and_rule(name: str) -> tuple[list[Change], str]:
-    """The clock changes from 1970 on that a file of tzdata lists, and the rule for all later years. RFC 9636."""
+    """The clock changes from 1970 on that a file of tzdata lists, and the rule for all later years.
+    RFC 9636."""
     data = files("tzdata").joinpath("zoneinfo", *name.split("/")).read_bytes()
     start = data.index(b"TZif", 44)  # of the second part, which has 64 bits
     _, _, _, count, types, _ = struct.unpack(">6l", data[start + 20 : start + 44])

@@ -1,4 +1,5 @@
-"""Forged, malformed and hostile tokens: 401 with a reason, never a 500, and nothing outside is touched."""
+"""Forged, malformed and hostile tokens: 401 with a reason, never a 500, and nothing outside is
+touched."""
 
 from __future__ import annotations
 
@@ -299,7 +300,8 @@ def test_every_single_bit_of_a_signature_counts(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["HS256", "EdDSA", "RS256"])
 def test_a_token_has_one_spelling(algorithm: str) -> None:
-    """Else whoever has one could make others of it, to slip past a list of revoked ones or fill the memory."""
+    """Else whoever has one could make others of it, to slip past a list of revoked ones or fill the
+    memory."""
     token = token_for("ada") if algorithm == "HS256" else SIGNERS[algorithm].token()
     raw = base64.urlsafe_b64decode(token.rpartition(".")[2] + "==")
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

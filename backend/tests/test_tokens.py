@@ -1,4 +1,5 @@
-"""The HS256 part of docs/tokens.md: which tokens count, what the others are told, and what is remembered."""
+"""The HS256 part of docs/tokens.md: which tokens count, what the others are told, and what is
+remembered."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ Json = Mapping[str, Any] | bytes
 
 
 class Clock:
-    """The clocks of auth.py and of its warnings. They stand at NOW unless moved by hand: the tables below are older."""
+    """The clocks of auth.py and of its warnings. They stand at NOW unless moved by hand: the tables
+    below are older."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.passed = 0.0

@@ -1,4 +1,5 @@
-"""Two servers and the job that empties the trash, all at once: what was restored stays, what was purged stays away."""
+"""Two servers and the job that empties the trash, all at once: what was restored stays, what was
+purged stays away."""
 
 from __future__ import annotations
 
@@ -149,7 +150,8 @@ async def tree(db: OwnerDatabase, fields: dict[str, Any]) -> list[int]:
 
 
 class Client:
-    """Goes through the trash in an order of its own, and does something with each task; remembers what it was told."""
+    """Goes through the trash in an order of its own, and does something with each task; remembers
+    what it was told."""
 
     def __init__(self, server: servers.Running, number: int, acts: tuple[str, ...]) -> None:
         self.http = httpx.Client(base_url=server.url, timeout=20, verify=False)

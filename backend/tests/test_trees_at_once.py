@@ -1,4 +1,5 @@
-"""Two writers at once who would break a tree together: one of them is refused, and lists and trees stay sound."""
+"""Two writers at once who would break a tree together: one of them is refused, and lists and trees
+stay sound."""
 
 from __future__ import annotations
 

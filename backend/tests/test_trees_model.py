@@ -1,6 +1,8 @@
-"""Whatever is done to lists and trees of tasks, in whatever order: a small model in Python and the database agree.
+"""Whatever is done to lists and trees of tasks, in whatever order: a small model in Python and the
+database agree.
 
-For longer than the suite has time: `python -m tests.test_trees_model URL 200000`, with the URL of an empty database.
+For longer than the suite has time: `python -m tests.test_trees_model URL 200000`, with the URL of
+an empty database.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Undo restores exactly what was, loses nothing that is newer, and does a group as a whole or not at all."""
+"""Undo restores exactly what was, loses nothing that is newer, and does a group as a whole or not
+at all."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ NOTED = """UPDATE changes SET fields = fields || '{"note": [null, "two"]}' WHERE
 
 
 def state(person: Person, id: int) -> tuple[str, Any]:
-    """Where the task is, and everything of it but `version` and `updated_at`, which every change moves."""
+    """Where the task is, and everything of it but `version` and `updated_at`, which every change
+    moves."""
     found = person.get(f"/{id}")
     if found.status_code == 200:
         return "live", without_marks(found.json()["data"])
@@ -303,7 +305,8 @@ def test_two_times_come_back_together_as_another_kind(ada: Person) -> None:
 
 
 def test_fields_of_a_newer_release_are_left_to_it(ada: Person, database_url: str) -> None:
-    """Servers of two releases work side by side: this one may meet fields in the log that it does not know."""
+    """Servers of two releases work side by side: this one may meet fields in the log that it does
+    not know."""
     id = ada.has("Buy milk")["id"]
     seq = do(ada, id, put(title="Buy oat milk"))
     sql(database_url, NOTED, ada.id, seq)
@@ -346,7 +349,8 @@ def in_one_call(url: str, person: Person, edits: list[Edit]) -> str:
 
 
 def one_by_one(url: str, person: Person, edits: list[Edit]) -> str:
-    """As before migration 0005: a group's UUID is random, and other changes may lie between those of the group."""
+    """As before migration 0005: a group's UUID is random, and other changes may lie between those
+    of the group."""
 
     async def run() -> None:
         async with opened(url) as pool:
@@ -530,7 +534,8 @@ class Done(NamedTuple):
 
 
 def net_of(which: list[Done]) -> tuple[dict[str, list[Any]], set[str]]:
-    """What changes of one task come to: first old and last new values; and the fields written by others in between."""
+    """What changes of one task come to: first old and last new values; and the fields written by
+    others in between."""
     net: dict[str, list[Any]] = {}
     between: set[str] = set()
     for done in which:
@@ -642,8 +647,8 @@ class Model:
 
 
 class Step(NamedTuple):
-    """`at` and `back` choose among the tasks and the changes that there are; `same` goes on with the group before, as
-    only groups of before migration 0005 do."""
+    """`at` and `back` choose among the tasks and the changes that there are; `same` goes on with
+    the group before, as only groups of before migration 0005 do."""
 
     kind: str
     at: int

@@ -1,4 +1,5 @@
-"""An undo of what can be done to lists, trees and the fields of a task restores every column of every row."""
+"""An undo of what can be done to lists, trees and the fields of a task restores every column of
+every row."""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ MARKS = {"version", "updated_at"}  # which every change moves
 
 
 class House(NamedTuple):
-    """One person's lists and tasks: `work` has `a`, below it `b`, below that `c`; `home` is empty; `d` is in the Inbox.
+    """One person's lists and tasks: `work` has `a`, below it `b`, below that `c`; `home` is empty;
+    `d` is in the Inbox.
 
-    In the trash: the list `gone` with the tree `e`, `f`; and the tree `g`, `h`, whose parent `a` is still there.
+    In the trash: the list `gone` with the tree `e`, `f`; and the tree `g`, `h`, whose parent `a` is
+    still there.
     """
 
     runner: asyncio.Runner

@@ -1,4 +1,5 @@
-"""From every past version of the schema to this one, with what was in it; and the servers of the last release go on."""
+"""From every past version of the schema to this one, with what was in it; and the servers of the
+last release go on."""
 
 from __future__ import annotations
 
@@ -124,7 +125,8 @@ async def run_script(url: str, script: str) -> None:
 
 
 def filled(url: str, version: str) -> None:
-    """A database of that version, made by a login that is no superuser, as the servers of then left it."""
+    """A database of that version, made by a login that is no superuser, as the servers of then left
+    it."""
     sql(url, f"GRANT ALL ON SCHEMA public TO {OWNER}")
     asyncio.run(run_script(as_owner(url), made_by(version)))
     asyncio.run(run_script(url, FILLED[version]))
@@ -317,7 +319,8 @@ def test_the_migrations_of_a_release_still_make_its_tables(
 
 
 def test_the_migrations_name_nothing_that_will_change() -> None:
-    """Neither functions nor entities: a fresh database would else be made with today's, and older ones were not."""
+    """Neither functions nor entities: a fresh database would else be made with today's, and older
+    ones were not."""
     for path in (migrate.MIGRATIONS / "versions").glob("[0-9]*.py"):
         tree = ast.parse(path.read_text())
         named = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -347,7 +350,8 @@ class Last(NamedTuple):
 
 
 class Server(Protocol):
-    """A session of a server of a past release, at work for one user. The calls are those that it prepared."""
+    """A session of a server of a past release, at work for one user. The calls are those that it
+    prepared."""
 
     async def create(self, title: str, description: str | None = None) -> Any: ...
 
@@ -517,7 +521,8 @@ def last(request: pytest.FixtureRequest, cluster: embedded.Server, owner: str) -
 
 
 async def all_that_it_does(server: Server, last: int) -> int:
-    """Every write of that release. The number of the last change; `last` was that of the one before."""
+    """Every write of that release. The number of the last change; `last` was that of the one
+    before."""
     made = await server.create("Buy milk", "Two litres")
     assert (made["applied"], made["version"]) == (True, last + 1)
     edited = await server.update(made["id"], {"title": "Buy oat milk", "description": None})
@@ -576,7 +581,8 @@ def test_each_undoes_what_the_other_did(last: Last) -> None:
 
 
 def test_what_it_makes_beside_the_newer_one_is_a_task_like_others(last: Last) -> None:
-    """It says nothing of lists and order, so it stands at the end; and an edit of its keeps what it does not know."""
+    """It says nothing of lists and order, so it stands at the end; and an edit of its keeps what it
+    does not know."""
     upgrade(last.url)
 
     async def run() -> None:
@@ -612,7 +618,8 @@ async def in_order(db: OwnerDatabase) -> list[int]:
 
 
 def test_a_tree_that_it_takes_apart_is_mended_here(last: Last) -> None:
-    """It deletes a task and leaves what is below it, and cannot delete it for good while anything is below it."""
+    """It deletes a task and leaves what is below it, and cannot delete it for good while anything
+    is below it."""
     upgrade(last.url)
 
     async def run() -> None:

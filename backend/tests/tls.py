@@ -69,7 +69,8 @@ class Authority:
 
 
 class Postgres:
-    """Listens with TLS on 127.0.0.1; its certificate is for `localhost`. `admin_url` is its superuser's socket."""
+    """Listens with TLS on 127.0.0.1; its certificate is for `localhost`. `admin_url` is its
+    superuser's socket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

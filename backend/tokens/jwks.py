@@ -46,7 +46,8 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Key:
-    """One key and the one algorithm it is for. Two are equal if they were published alike (`source`)."""
+    """One key and the one algorithm it is for. Two are equal if they were published alike
+    (`source`)."""
 
     algorithm: str
     id: str | None
@@ -60,12 +61,14 @@ class Key:
 
 
 def fetch(url: str) -> dict[str, Key]:
-    """The usable keys at `url`, by id. Blocks for about TOTAL_SECONDS, once the name is found; follows no redirect."""
+    """The usable keys at `url`, by id. Blocks for about TOTAL_SECONDS, once the name is found;
+    follows no redirect."""
     return parse(_get(url))
 
 
 def parse(text: bytes) -> dict[str, Key]:
-    """The usable keys of a JWK set. One that is not usable is left out; only a text that is no set is an error."""
+    """The usable keys of a JWK set. One that is not usable is left out; only a text that is no set
+    is an error."""
     try:
         entries = strict_json.loads(text)["keys"]
     except (ValueError, KeyError, TypeError):
@@ -77,7 +80,8 @@ def parse(text: bytes) -> dict[str, Key]:
 
 
 def _key(entry: Any) -> Key | None:
-    """The key, its algorithm derived from its type and curve: `alg` may be missing or wrong, and says only RS or PS."""
+    """The key, its algorithm derived from its type and curve: `alg` may be missing or wrong, and
+    says only RS or PS."""
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str) or "d" in entry:
         return None
     if entry.get("use") not in (None, "sig"):
@@ -138,9 +142,11 @@ def _reason(error: Exception) -> str:
 
 
 def _proxy(target: SplitResult) -> SplitResult | None:
-    """The proxy to `target` as curl and others find it: from HTTPS_PROXY and NO_PROXY, and none on this machine.
+    """The proxy to `target` as curl and others find it: from HTTPS_PROXY and NO_PROXY, and none on
+    this machine.
 
-    For https only. Its certificate proves the frontend whatever lies between; production takes keys no other way.
+    For https only. Its certificate proves the frontend whatever lies between; production takes keys
+    no other way.
     """
     named = getproxies_environment()
     if target.scheme != "https" or target.hostname in LOOPBACK or "https" not in named:
@@ -182,7 +188,8 @@ def _credentials(proxy: SplitResult) -> dict[str, str]:
 
 @contextmanager
 def _cut_off(connected: socket.socket, deadline: float) -> Iterator[None]:
-    """Shut the connection at the deadline: a socket's own timeout starts anew with every byte that drips in."""
+    """Shut the connection at the deadline: a socket's own timeout starts anew with every byte that
+    drips in."""
     left = max(deadline - time.monotonic(), 0.001)
     connected.settimeout(left)
     guard = threading.Timer(left, _shut, [connected])
@@ -217,7 +224,8 @@ def _body(answer: http.client.HTTPResponse, url: str) -> bytes:
 
 
 def _place(url: str, location: str | None) -> str:
-    """Where a redirect from `url` leads, without what may be secret in it: user, password and query."""
+    """Where a redirect from `url` leads, without what may be secret in it: user, password and
+    query."""
     if not location:
         return "an address that it does not name"
     try:

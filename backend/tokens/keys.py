@@ -44,7 +44,8 @@ OUT_OF_REACH = "The signing keys are out of reach; try again shortly"
 
 
 class Keys:
-    """Both stores, which never meet: the algorithm says which one is asked, and a key serves one algorithm."""
+    """Both stores, which never meet: the algorithm says which one is asked, and a key serves one
+    algorithm."""
 
     def __init__(
         self, secret: bytes, published: PublishedKeys | None = None, previous: bytes = b""
@@ -54,7 +55,8 @@ class Keys:
         self.published = published
 
     async def find(self, algorithm: str, key_id: str | None, vet: Vet = lambda: None) -> Key:
-        """The key for a token's header. `vet` raises where the rest of the token does not merit a look for new keys."""
+        """The key for a token's header. `vet` raises where the rest of the token does not merit a
+        look for new keys."""
         if algorithm == SHARED_ALGORITHM and self._shared is not None:
             return self._shared
         if algorithm == SHARED_ALGORITHM or self.published is None:
@@ -71,7 +73,8 @@ class Keys:
         return key
 
     async def find_another(self, key: Key, vet: Vet) -> Key | None:
-        """For a token that `key` does not verify: the key that may, the secret before a rotation or a newer key."""
+        """For a token that `key` does not verify: the key that may, the secret before a rotation or
+        a newer key."""
         if key is self._shared:
             return self._previous
         if key is self._previous or self.published is None:
@@ -102,7 +105,8 @@ def get_keys(request: HTTPConnection) -> Keys:
 
 
 class PublishedKeys:
-    """The frontend's JWK set: fetched when first needed, refreshed behind the requests, used on while it cannot be."""
+    """The frontend's JWK set: fetched when first needed, refreshed behind the requests, used on
+    while it cannot be."""
 
     def __init__(self, url: str, fetch: Callable[[str], Mapping[str, Key]] = jwks.fetch) -> None:
         self.url = url
@@ -134,8 +138,9 @@ class PublishedKeys:
     async def replacement(self, key: Key, vet: Vet) -> Key | None:
         """The key that the frontend publishes under the id of `key` now, if it is another one.
 
-        A frontend whose database was reset numbers its keys from 1 again. What does not verify may be forged, so this
-        never says Unavailable, and has an allowance of its own: a flood of it leaves that for new keys alone.
+        A frontend whose database was reset numbers its keys from 1 again. What does not verify may
+        be forged, so this never says Unavailable, and has an allowance of its own: a flood of it
+        leaves that for new keys alone.
         """
         with suppress(Unauthorized, Unavailable):
             vet()
@@ -146,14 +151,16 @@ class PublishedKeys:
         return None if found is key else found
 
     def current(self, key: Key) -> bool:
-        """Asked for every remembered token, so flat: a key stays the same object while it is published alike."""
+        """Asked for every remembered token, so flat: a key stays the same object while it is
+        published alike."""
         now = time.monotonic()
         if now >= self._refresh_at:
             self._keep_fresh()
         return self._keys.get(key.id or "") is key and now <= self._fetched_at + STALE_SECONDS
 
     def check(self) -> Check:
-        """For `/ready`. Keys are fetched when first needed, so that none were yet is well. Asking heals, too."""
+        """For `/ready`. Keys are fetched when first needed, so that none were yet is well. Asking
+        heals, too."""
         self._keep_fresh()
         age = self._age()
         if math.isinf(age):
@@ -174,7 +181,8 @@ class PublishedKeys:
             self._start()
 
     async def _catch_up(self) -> None:
-        """Refresh behind the request; before it only if nobody came for long, so that no withdrawn key lives on."""
+        """Refresh behind the request; before it only if nobody came for long, so that no withdrawn
+        key lives on."""
         self._keep_fresh()
         overdue = time.monotonic() >= self._refresh_at + OVERDUE_SECONDS
         if overdue and self._fetching is not None and self._trouble is None:
@@ -182,7 +190,8 @@ class PublishedKeys:
                 await _finished(self._fetching)
 
     async def _look_again(self, is_there: Callable[[], bool], allowance: Allowance) -> None:
-        """Fetch for a key not known: a fetch under way may have begun before it was published, so then once more."""
+        """Fetch for a key not known: a fetch under way may have begun before it was published, so
+        then once more."""
         if self._fetching is not None:
             await _finished(self._fetching)
         if is_there():
@@ -221,7 +230,8 @@ class PublishedKeys:
             self._fetching = None
 
     async def _fetch_in_time(self) -> Mapping[str, Key]:
-        """The fetch cuts itself off, except where it cannot: while a name is looked up, or a handshake drips in."""
+        """The fetch cuts itself off, except where it cannot: while a name is looked up, or a
+        handshake drips in."""
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 return await threads.call(self._fetch, self.url)
@@ -232,7 +242,8 @@ class PublishedKeys:
 
 
 async def _finished(fetching: asyncio.Task[bool]) -> None:
-    """Wait for a fetch, with others perhaps. Unavailable if it fails, or takes longer than a caller would wait."""
+    """Wait for a fetch, with others perhaps. Unavailable if it fails, or takes longer than a caller
+    would wait."""
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             succeeded = await asyncio.shield(fetching)

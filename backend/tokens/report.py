@@ -1,4 +1,5 @@
-"""Why a token would or would not be accepted, line by line. Prints claims of the token, never the secret."""
+"""Why a token would or would not be accepted, line by line. Prints claims of the token, never the
+secret."""
 
 from __future__ import annotations
 

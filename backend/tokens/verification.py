@@ -64,7 +64,8 @@ def bearer_token(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 @dataclass(frozen=True)
 class Verified:
-    """A token that was verified: whose it is, until when it counts (epoch seconds), and by which key."""
+    """A token that was verified: whose it is, until when it counts (epoch seconds), and by which
+    key."""
 
     user: CurrentUser
     expires_at: float
@@ -109,8 +110,9 @@ class Verifier:
     def _remember(self, digest: bytes, verified: Verified) -> None:
         """Where no place is free, one is taken at random.
 
-        With 5,000 people who ask in turn and 4,096 places, two of three are then known. Were it the place of who came
-        first, or of who asked longest ago, each would be forgotten just before asking again.
+        With 5,000 people who ask in turn and 4,096 places, two of three are then known. Were it the
+        place of who came first, or of who asked longest ago, each would be forgotten just before
+        asking again.
         """
         if digest not in self._memory:
             if len(self._places) < MEMORY_ENTRIES:
@@ -145,7 +147,8 @@ class Verifier:
         return another
 
     def _vet(self, payload: bytes) -> None:
-        """Refuse a token whose key is not known for what else is wrong with it: only one of ours merits a fetch."""
+        """Refuse a token whose key is not known for what else is wrong with it: only one of ours
+        merits a fetch."""
         claims = _claims(payload)
         _check_times(claims, required=True, now=time.time())
         self._check_origin(claims, required=True)
@@ -183,7 +186,8 @@ def _bad_signature(key: Key) -> Unauthorized:
 
 
 def _names(claimed: Any, expected: str, required: bool) -> bool:
-    """Whether an `iss` or `aud` names what is expected. One that is absent does, unless it is required."""
+    """Whether an `iss` or `aud` names what is expected. One that is absent does, unless it is
+    required."""
     if claimed is None:
         return not required
     return expected in claimed if isinstance(claimed, list) else claimed == expected
@@ -205,7 +209,8 @@ def split(token: bytes) -> tuple[dict[str, Any], bytes, bytes]:
 
 
 def _is_unsecured(header: dict[str, Any]) -> bool:
-    """RFC 7515 appendix A.5: `alg` is `none` (in whatever case, where somebody tries), and the signature empty."""
+    """RFC 7515 appendix A.5: `alg` is `none` (in whatever case, where somebody tries), and the
+    signature empty."""
     algorithm = header.get("alg")
     return isinstance(algorithm, str) and algorithm.lower() == "none"
 
@@ -289,7 +294,8 @@ def _milliseconds(claim: str) -> str:
 
 
 def _subject(claims: dict[str, Any]) -> str:
-    """`sub`, and nothing else: neighbours signed with the same secret name their user in other claims."""
+    """`sub`, and nothing else: neighbours signed with the same secret name their user in other
+    claims."""
     flaw = _flaw(claims["sub"]) if "sub" in claims else "is missing"
     if flaw is None:
         return str(claims["sub"])

@@ -10,7 +10,8 @@ from web.limits import RateLimiter
 
 
 class Owned(Protocol):
-    """A door whose path may name the owner of what lies behind it, as its segment number `owner_at`."""
+    """A door whose path may name the owner of what lies behind it, as its segment number
+    `owner_at`."""
 
     owner_at: int | None
 

@@ -27,7 +27,8 @@ REVALIDATE = (b"cache-control", b"private, no-cache")
 
 
 class Answer:
-    """A complete response: an ASGI application that sends it. `shows` has the ids of the objects in it."""
+    """A complete response: an ASGI application that sends it. `shows` has the ids of the objects in
+    it."""
 
     __slots__ = ("body", "headers", "shows", "status")
 
@@ -50,9 +51,11 @@ class Answer:
 
 
 class Streamed:
-    """A 200 of JSON whose body is made while it is sent, one chunk at a time, and no further than the client is there.
+    """A 200 of JSON whose body is made while it is sent, one chunk at a time, and no further than
+    the client is there.
 
-    An error in between goes up: the server then cuts the connection, and the client sees that the body has no end.
+    An error in between goes up: the server then cuts the connection, and the client sees that the
+    body has no end.
     """
 
     __slots__ = ("chunks", "headers")
@@ -74,7 +77,8 @@ class Streamed:
         await send({"type": "http.response.body"})
 
     async def _send_whole(self, receive: Receive, send: Send) -> None:
-        """HTTP/1.0 has no chunked coding, and without it or a length nobody sees whether the body has its end."""
+        """HTTP/1.0 has no chunked coding, and without it or a length nobody sees whether the body
+        has its end."""
         chunks = [chunk async for chunk in _while_there(self.chunks, receive)]
         self.headers.append((b"content-length", b"%d" % sum(map(len, chunks))))
         await self._begin(send)
@@ -86,9 +90,11 @@ class Streamed:
 
 
 class Stream:
-    """An answer that stays open, such as server-sent events: it ends when its client leaves or the server stops.
+    """An answer that stays open, such as server-sent events: it ends when its client leaves or the
+    server stops.
 
-    Either is noticed at once, also while there is nothing to send; the reading of the next chunk is then cancelled.
+    Either is noticed at once, also while there is nothing to send; the reading of the next chunk is
+    then cancelled.
     """
 
     __slots__ = ("chunks", "headers", "stopping")
@@ -148,7 +154,8 @@ async def _left(receive: Receive) -> None:
 def answer(
     data: Any, message: str, tag: bytes | None = None, status: int = 200, **members: Any
 ) -> Answer:
-    """`{"data": …, "message": …}`; `members` come after. Rows of the database may stand for objects.
+    """`{"data": …, "message": …}`; `members` come after. Rows of the database may stand for
+    objects.
 
     `tag` is the ETag of `data`, if it has one.
     """
@@ -159,9 +166,11 @@ def answer(
 def streamed(
     first: list[Any], rest: AsyncIterator[list[Any]], message: str, tag: bytes
 ) -> Streamed:
-    """What `answer` of the whole list would be, `first` and then `rest`, which is read as it is sent.
+    """What `answer` of the whole list would be, `first` and then `rest`, which is read as it is
+    sent.
 
-    Each of these lists is emptied once it is JSON: rows take several times its memory, and many clients may be slow.
+    Each of these lists is emptied once it is JSON: rows take several times its memory, and many
+    clients may be slow.
     """
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -216,7 +225,8 @@ def with_location(location: str, reply: Answer) -> Answer:
 
 
 def not_modified(*headers: tuple[bytes, bytes]) -> Answer:
-    """304: the client has what it would get. It carries the fields that a 200 would (RFC 9110 section 15.4.5)."""
+    """304: the client has what it would get. It carries the fields that a 200 would (RFC 9110
+    section 15.4.5)."""
     reply = Answer(304, b"")
     reply.headers = list(headers)
     return reply

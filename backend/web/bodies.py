@@ -1,4 +1,5 @@
-"""Bodies: read up to a limit, then parsed as JSON without any of the leniencies that make two readers disagree."""
+"""Bodies: read up to a limit, then parsed as JSON without any of the leniencies that make two
+readers disagree."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def check_declared_length(headers: dict[bytes, bytes], limit: int = LIMIT_BYTES)
 
 
 def check_media_type(headers: dict[bytes, bytes]) -> None:
-    """415 unless the body is `application/json`, in UTF-8 where a charset is named, and not encoded."""
+    """415 unless the body is `application/json`, in UTF-8 where a charset is named, and not
+    encoded."""
     if b"content-encoding" in headers:
         raise UnsupportedMediaType("Content-Encoding is not supported; send the body as it is")
     media_type, *parameters = headers.get(b"content-type", b"").decode("latin-1").lower().split(";")
@@ -63,7 +65,8 @@ def _within(body: bytes, limit: int) -> bytes:
 
 
 def is_none(body: bytes) -> bool:
-    """Whether there is no body. `null` is none either: some clients send it when they have nothing to say."""
+    """Whether there is no body. `null` is none either: some clients send it when they have nothing
+    to say."""
     return body.strip(b" \t\r\n") == b"null" or not body
 
 

@@ -135,7 +135,8 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def complete(schema: dict[str, Any]) -> dict[str, Any]:
-    """Add what FastAPI cannot know: header fields, and that every error may also be had as RFC 9457."""
+    """Add what FastAPI cannot know: header fields, and that every error may also be had as RFC
+    9457."""
     schema["components"]["headers"] = HEADERS
     _add_problem_details(schema["components"]["schemas"])
     for path in schema["paths"].values():

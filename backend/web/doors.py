@@ -1,4 +1,5 @@
-"""Doors: the one way to write an endpoint. A door decides who may pass before it reads what they bring."""
+"""Doors: the one way to write an endpoint. A door decides who may pass before it reads what they
+bring."""
 
 from __future__ import annotations
 
@@ -92,9 +93,10 @@ JSON_DIALECT = Dialect(bodies.check_media_type, bodies.parse_object, refusal)
 class Door(APIRoute):
     """FastAPI documents it like any route; `open` answers it, in the contract's order of checks.
 
-    That order is: size, 401, 403, 429, 415, 400, then the endpoint. FastAPI's own handler reads and parses the body
-    before it asks who sends it, and costs more than the query (docs/decisions/0003-doors.md). An endpoint declares
-    what it needs in its signature, as FastAPI wants it, and is given that.
+    That order is: size, 401, 403, 429, 415, 400, then the endpoint. FastAPI's own handler reads and
+    parses the body before it asks who sends it, and costs more than the query
+    (docs/decisions/0003-doors.md). An endpoint declares what it needs in its signature, as FastAPI
+    wants it, and is given that.
 
     Who may come in, what is spoken, and how much may be brought are arguments, which `door` takes.
     """
@@ -164,7 +166,8 @@ class Door(APIRoute):
         return replay(stored, again)
 
     async def _read(self, call: Call, receive: Receive, arguments: dict[str, Any]) -> Retry | None:
-        """Fill in what the caller brings. All that is wrong with it is said at once: path, query, header, then body."""
+        """Fill in what the caller brings. All that is wrong with it is said at once: path, query,
+        header, then body."""
         needs = self.needs
         problems: list[Problem] = []
         sent = b""
@@ -216,7 +219,8 @@ def door(
 
 
 class Needs(NamedTuple):
-    """What an endpoint's signature asks for: the names of its parameters, and the models of what it parses."""
+    """What an endpoint's signature asks for: the names of its parameters, and the models of what it
+    parses."""
 
     provided: tuple[tuple[str, Callable[[Call], Any]], ...]
     query: str | None
@@ -260,7 +264,8 @@ class Needs(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """What makes a write one that may be sent again: its key, and what tells its request from others."""
+    """What makes a write one that may be sent again: its key, and what tells its request from
+    others."""
 
     key: str
     fingerprint: bytes

@@ -1,4 +1,5 @@
-"""Header fields with rules of their own: conditional requests (RFC 9110 section 13) and `Idempotency-Key`."""
+"""Header fields with rules of their own: conditional requests (RFC 9110 section 13) and
+`Idempotency-Key`."""
 
 from __future__ import annotations
 
@@ -37,8 +38,9 @@ KEY_PATTERN = rf'^([!#-~][!-~]{{0,{KEY_MAX - 1}}}|"([!#-\[\]-~]|\\["\\]){{1,{KEY
 def entity_tag(owner: str, number: int, at: datetime) -> bytes:
     """The strong validator of what `owner` has at the change `number`, made `at` this time.
 
-    The number alone comes again in another life of the database, and for another user. A browser keeps by the address
-    alone, so that at one that names no user it asks with what somebody else was given.
+    The number alone comes again in another life of the database, and for another user. A browser
+    keeps by the address alone, so that at one that names no user it asks with what somebody else
+    was given.
     """
     return f'"{number}-{_base36((at - _EPOCH) // _MICROSECOND)}-{_mark(owner)}"'.encode()
 
@@ -71,9 +73,11 @@ def entity_tags(lines: list[bytes], name: str) -> list[bytes] | None:
 
 
 def if_match(lines: list[bytes], owner: str) -> Versions:
-    """The versions that a write of `owner` may meet, each with the microseconds of its change if they were sent too.
+    """The versions that a write of `owner` may meet, each with the microseconds of its change if
+    they were sent too.
 
-    None where any will do. Weak tags, other users' and whatever is no validator of ours never match.
+    None where any will do. Weak tags, other users' and whatever is no validator of ours never
+    match.
     """
     tags = entity_tags(lines, "If-Match") if lines else None
     if tags is None:
@@ -90,7 +94,8 @@ def if_match(lines: list[bytes], owner: str) -> Versions:
 
 
 def if_none_match(lines: list[bytes]) -> list[bytes] | None:
-    """The tags of what the client has, `*` for whatever there is; None where it does not say. Weak tags count too."""
+    """The tags of what the client has, `*` for whatever there is; None where it does not say. Weak
+    tags count too."""
     if not lines:
         return None
     tags = entity_tags(lines, "If-None-Match")
@@ -103,7 +108,8 @@ def is_known(tag: bytes, known: list[bytes] | None) -> bool:
 
 
 def idempotency_key(lines: list[bytes]) -> str | None:
-    """The key, which is the same bare or as a quoted string. ValueError where it is malformed or given twice."""
+    """The key, which is the same bare or as a quoted string. ValueError where it is malformed or
+    given twice."""
     if not lines:
         return None
     key = lines[0].decode("latin-1").strip(" \t")

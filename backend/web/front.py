@@ -29,9 +29,11 @@ _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~ \t,-]{1,1024}")
 
 
 class Front:
-    """Finds the door, adds the headers that every answer carries, and turns what is raised into an answer.
+    """Finds the door, adds the headers that every answer carries, and turns what is raised into an
+    answer.
 
-    Paths without a door go on to `app`, the ordinary FastAPI stack: to a plain route, if there is one, or its 404.
+    Paths without a door go on to `app`, the ordinary FastAPI stack: to a plain route, if there is
+    one, or its 404.
     """
 
     def __init__(
@@ -141,7 +143,8 @@ class Front:
 
 
 def _in_one_line(send: Send) -> Send:
-    """Of a start that fails for a wrong setting, the sentence; Starlette would send the traceback around it."""
+    """Of a start that fails for a wrong setting, the sentence; Starlette would send the traceback
+    around it."""
 
     async def send_line(message: Message) -> None:
         kind, _, sentence = (

@@ -20,7 +20,8 @@ class RateLimiter:
         self._allowances: dict[str, Allowance] = {}  # the one used last is at the end
 
     def take(self, user_id: str, now: float | None = None) -> None:
-        """Count one request of `user_id`, or raise RateLimited with the seconds until there is room for one."""
+        """Count one request of `user_id`, or raise RateLimited with the seconds until there is room
+        for one."""
         now = time.monotonic() if now is None else now
         allowance = self._allowances.pop(user_id, None) or Allowance(
             self.burst, self.per_second, now

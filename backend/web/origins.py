@@ -1,4 +1,5 @@
-"""Which pages may read the answers in a browser (CORS), and a hint in the log about a page that may not."""
+"""Which pages may read the answers in a browser (CORS), and a hint in the log about a page that may
+not."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Origins:
         return origin in self._fields
 
     def fields_for(self, origin: bytes, sent: Mapping[bytes, bytes]) -> Headers:
-        """What lets a page of `origin` read the answer. Nothing for another, and then its browser refuses."""
+        """What lets a page of `origin` read the answer. Nothing for another, and then its browser
+        refuses."""
         found = self._fields.get(origin)
         if found is None and not _is_our_own(origin, sent):
             self._hint(origin.decode("latin-1"))

@@ -1,4 +1,5 @@
-"""Paths: split raw, then each segment percent-decoded once, so that an encoded slash never makes a new segment."""
+"""Paths: split raw, then each segment percent-decoded once, so that an encoded slash never makes a
+new segment."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ NAME_SCHEMA = {
 
 
 def segments(scope: Scope) -> tuple[str, ...]:
-    """`/api/a%2Fb/tasks/` → ("api", "a/b", "tasks"). One trailing slash is the same resource; a doubled one stays."""
+    """`/api/a%2Fb/tasks/` → ("api", "a/b", "tasks"). One trailing slash is the same resource; a
+    doubled one stays."""
     raw: bytes = scope["raw_path"] if scope.get("raw_path") is not None else scope["path"].encode()
     path = raw.removeprefix(scope.get("root_path", "").encode())
     if path and not path.startswith(b"/"):
@@ -40,7 +42,8 @@ def _decode(segment: bytes) -> str:
 
 
 def number(segment: str) -> int | None:
-    """An id or a `seq`: NO_SUCH_ID for one that cannot exist, None for what is no canonical decimal integer."""
+    """An id or a `seq`: NO_SUCH_ID for one that cannot exist, None for what is no canonical decimal
+    integer."""
     if not _CANONICAL_INTEGER.fullmatch(segment):
         return None
     if segment[0] == "-" or len(segment) > 19 or int(segment) > ID_MAX:

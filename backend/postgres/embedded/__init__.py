@@ -1,4 +1,5 @@
-"""The default PostgreSQL: found, started over a folder of its own, and stopped with the process that started it."""
+"""The default PostgreSQL: found, started over a folder of its own, and stopped with the process
+that started it."""
 
 import errno
 import os
@@ -57,14 +58,16 @@ class Server:
         )
 
     def stop(self) -> None:
-        """Close its connections and end it, if it was started here (and not by the process we were forked from)."""
+        """Close its connections and end it, if it was started here (and not by the process we were
+        forked from)."""
         if self._process is not None and self._owner_pid == os.getpid():
             _end(self._process)
             self._process = None
 
 
 def start(data_dir: Path, *, durable: bool = True, connections: int = 0) -> Server:
-    """Start PostgreSQL over `data_dir`, or connect to the one that another process has running there.
+    """Start PostgreSQL over `data_dir`, or connect to the one that another process has running
+    there.
 
     One that is started here lets at least `connections` in.
     `durable=False` may lose everything in a power cut: for throw-away test data only.
@@ -94,7 +97,8 @@ def _unusable(data_dir: Path, error: OSError) -> str:
 
 @contextmanager
 def _one_at_a_time(data_dir: Path) -> Iterator[int]:
-    """Held until the server answers; the kernel lets go of it when we die, and whoever we gave the descriptor to."""
+    """Held until the server answers; the kernel lets go of it when we die, and whoever we gave the
+    descriptor to."""
     lock_file = data_dir.with_name(data_dir.name + ".lock")
     try:
         data_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -64,7 +64,8 @@ def exists(data_dir: Path) -> bool:
 def create(data_dir: Path, programs: Binaries, durable: bool, lock: int) -> None:
     """initdb beside the folder, then rename: a half-made folder is never found in its place.
 
-    Who writes here holds `lock`: initdb and its children have it too, in case they outlive us for a moment.
+    Who writes here holds `lock`: initdb and its children have it too, in case they outlive us for a
+    moment.
     """
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise EmbeddedError(
@@ -132,7 +133,8 @@ def _require_permissions(folder: Path) -> None:
 
 
 def explained(what_failed: str, output: bytes) -> str:
-    """One sentence with what to do, where that is known; else what PostgreSQL's program printed last."""
+    """One sentence with what to do, where that is known; else what PostgreSQL's program printed
+    last."""
     text = output.decode(errors="replace")
     for sign, cure in CURES.items():
         if sign in text:
@@ -142,14 +144,16 @@ def explained(what_failed: str, output: bytes) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without the variables that would lead PostgreSQL's programs astray, and with English messages."""
+    """Ours, without the variables that would lead PostgreSQL's programs astray, and with English
+    messages."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {
         "LC_ALL": "C"
     }
 
 
 def socket_dir(data_dir: Path) -> Path:
-    """The folder itself; where it cannot hold a socket, one in /tmp that every process finds by the same rule."""
+    """The folder itself; where it cannot hold a socket, one in /tmp that every process finds by the
+    same rule."""
     if _may_name_a_socket(data_dir) and _takes_sockets(data_dir):
         return data_dir
     owner = data_dir.stat()
@@ -188,7 +192,8 @@ def _may_name_a_socket(folder: Path) -> bool:
 
 
 def _takes_sockets(folder: Path) -> bool:
-    """False for many a folder that is shared with a virtual machine, a container or Windows, and then always."""
+    """False for many a folder that is shared with a virtual machine, a container or Windows, and
+    then always."""
     if (folder / SOCKET_NAME).is_socket():
         return True
     trial = folder / f".s.{os.getpid():x}"
@@ -240,11 +245,13 @@ def wait_for_the_last_one(data_dir: Path) -> None:
 
 
 def disown_stale_locks(data_dir: Path, sockets: Path) -> None:
-    """Let PostgreSQL see through a lock whose process id now belongs to another program, as in a restarted container.
+    """Let PostgreSQL see through a lock whose process id now belongs to another program, as in a
+    restarted container.
 
-    Called when nobody answers. A lock of its own parent, which we become, PostgreSQL takes for stale, and still checks
-    that no old process uses the memory named in it; so the file is not removed. It refuses one without a number, which
-    a power cut may leave; after a power cut no old process is there.
+    Called when nobody answers. A lock of its own parent, which we become, PostgreSQL takes for
+    stale, and still checks that no old process uses the memory named in it; so the file is not
+    removed. It refuses one without a number, which a power cut may leave; after a power cut no old
+    process is there.
     """
     for lock in (data_dir / "postmaster.pid", sockets / f"{SOCKET_NAME}.lock"):
         try:
@@ -258,7 +265,8 @@ def disown_stale_locks(data_dir: Path, sockets: Path) -> None:
 
 
 def _may_run_here(pid: int, data_dir: Path) -> bool:
-    """Whether this process may be the PostgreSQL of `data_dir`; without /proc PostgreSQL judges for itself."""
+    """Whether this process may be the PostgreSQL of `data_dir`; without /proc PostgreSQL judges for
+    itself."""
     process = Path(f"/proc/{pid}")
     try:
         program = (process / "cmdline").read_bytes().split(b"\0")[0]

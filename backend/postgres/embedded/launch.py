@@ -1,8 +1,10 @@
-"""Become a user whom PostgreSQL accepts, tie this process to its parent's life, and turn into the given program.
+"""Become a user whom PostgreSQL accepts, tie this process to its parent's life, and turn into the
+given program.
 
-Run as a script (`python -I -S launch.py IDENTITY PARENT_PID PROGRAM …`), because the steps must happen in a process
-of one thread. IDENTITY is `self`; `namespace:UID:GID`, to be called that in a user namespace of our own, where the
-files stay ours; or `user:UID:GID`, to become that user, still able to pass through folders that only root may enter.
+Run as a script (`python -I -S launch.py IDENTITY PARENT_PID PROGRAM …`), because the steps must
+happen in a process of one thread. IDENTITY is `self`; `namespace:UID:GID`, to be called that in a
+user namespace of our own, where the files stay ours; or `user:UID:GID`, to become that user, still
+able to pass through folders that only root may enter.
 """
 
 import ctypes

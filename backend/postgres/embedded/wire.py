@@ -22,8 +22,8 @@ class ServerRefusal(Exception):
 def run(socket_file: Path, database: str, statement: str) -> None:
     """Run one statement as `postgres`, which the socket's owner may be without a password.
 
-    Raises ServerRefusal; ConnectionRefusedError or FileNotFoundError where nobody listens; another OSError where
-    somebody listens and does not answer.
+    Raises ServerRefusal; ConnectionRefusedError or FileNotFoundError where nobody listens; another
+    OSError where somebody listens and does not answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_SECONDS)

@@ -1,4 +1,5 @@
-"""The contract's people live as long as a module: tables of requests would else spend their time on new clients."""
+"""The contract's people live as long as a module: tables of requests would else spend their time on
+new clients."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def both(
 
 @pytest.fixture(scope="session")
 def troubled(both: tuple[servers.Running, servers.Running]) -> servers.Running:
-    """A server with a rate limit, and a database that fails on a task titled "Break", or "Break at commit"."""
+    """A server with a rate limit, and a database that fails on a task titled "Break", or "Break at
+    commit"."""
     return both[0]
 
 
@@ -82,7 +84,8 @@ def forsaken(both: tuple[servers.Running, servers.Running]) -> servers.Running:
 
 @contextmanager
 def at_work(url: str, user_id: str, key: str) -> Iterator[None]:
-    """Meanwhile a write of this user's with this key runs on another server, that of `url`'s database; it fails."""
+    """Meanwhile a write of this user's with this key runs on another server, that of `url`'s
+    database; it fails."""
     began, over = threading.Event(), threading.Event()
 
     async def work(_: Transaction) -> idempotency.StoredAnswer:

@@ -1,4 +1,5 @@
-"""docs/undo.md, sections "Activity" and "Undo": what happened is told in order, and how it is taken back."""
+"""docs/undo.md, sections "Activity" and "Undo": what happened is told in order, and how it is taken
+back."""
 
 from __future__ import annotations
 

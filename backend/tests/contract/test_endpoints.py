@@ -19,7 +19,8 @@ def the_task(person: Person, task: dict[str, Any]) -> Any:
 
 
 def written(was: dict[str, Any], shown: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """`was` with `fields`, as the user's next change leaves it; of its time, which `shown` says, that it is later."""
+    """`was` with `fields`, as the user's next change leaves it; of its time, which `shown` says,
+    that it is later."""
     assert moment(shown["updated_at"]) > moment(was["updated_at"])
     expected = {**was, **fields, "updated_at": shown["updated_at"], "version": was["version"] + 1}
     if expected["completed"] != was["completed"]:

@@ -78,7 +78,8 @@ class Step(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A way to fail. `at` is the server; {user} in `target` and the token are a new user's of that server."""
+    """A way to fail. `at` is the server; {user} in `target` and the token are a new user's of that
+    server."""
 
     name: str
     failed: int | tuple[int, str]  # the status, and its code where CODES has none
@@ -111,7 +112,8 @@ class Failure(NamedTuple):
 
     @property
     def unread(self) -> bool:
-        """The head could not be read, or not to its end: then the answer may lack what depends on other headers."""
+        """The head could not be read, or not to its end: then the answer may lack what depends on
+        other headers."""
         return self.head != "" or self.status in (414, 431)
 
 

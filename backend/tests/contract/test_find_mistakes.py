@@ -1,4 +1,5 @@
-"""query.md, sections "Grammar" and "Order and pages": what `GET /v1/tasks` refuses, and how it says so."""
+"""query.md, sections "Grammar" and "Order and pages": what `GET /v1/tasks` refuses, and how it says
+so."""
 
 from __future__ import annotations
 

@@ -246,7 +246,8 @@ def staying(tasks: list[Thing]) -> list[int]:
 
 
 def disturb(person: Person, number: int, last: Thing) -> None:
-    """Between two pages: one comes, one moves, and one goes, of which `last` is where the page ended."""
+    """Between two pages: one comes, one moves, and one goes, of which `last` is where the page
+    ended."""
     time, level = TIMES[number % len(TIMES)], LEVELS[number % 4]
     person.has_task(f"goes later {number}", due=time, priority=level, position="first")
     if last["title"].startswith("goes"):

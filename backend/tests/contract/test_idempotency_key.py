@@ -1,4 +1,5 @@
-"""`Idempotency-Key` (the IETF's draft): a write is done once under its key, however often it is sent."""
+"""`Idempotency-Key` (the IETF's draft): a write is done once under its key, however often it is
+sent."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from tests.people import Person
 
 
 def is_not_modified(reply: Reply, etag: str) -> bool:
-    """RFC 9110 section 15.4.5: the fields of the 200, no content; and what every answer of ours carries."""
+    """RFC 9110 section 15.4.5: the fields of the 200, no content; and what every answer of ours
+    carries."""
     own = {
         name: reply.headers.get(name)
         for name in ("etag", "cache-control", "vary", "x-content-type-options")

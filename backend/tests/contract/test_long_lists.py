@@ -66,7 +66,8 @@ def carol(server: servers.Running, database_url: str) -> Iterator[Person]:
 
 @pytest.fixture
 def broken(carol: Person, database_url: str) -> Iterator[None]:
-    """Whoever reads the last of carol's tasks gets an error. No plan reads it before its turn, to sort."""
+    """Whoever reads the last of carol's tasks gets an error. No plan reads it before its turn, to
+    sort."""
     name = name_of(database_url)
     [oldest] = sql(database_url, OLDEST, carol.id)
     sql(database_url, BREAK.format(id=oldest["id"]))
@@ -145,7 +146,8 @@ def name_of(url: str) -> str:
 
 
 def logged(server: servers.Running, after: int, line: str = ACCESS) -> str:
-    """What the log says after its first `after` characters, when the request that ends with `line` is over."""
+    """What the log says after its first `after` characters, when the request that ends with `line`
+    is over."""
     deadline = time.monotonic() + SECONDS
     while line not in server.printed()[after:]:
         assert time.monotonic() < deadline, server.printed()[after:]
@@ -202,7 +204,8 @@ def test_a_long_list_that_is_known_is_not_sent_again(carol: Person) -> None:
 
 
 class OneFile(io.BufferedReader):
-    """Of several answers: HTTPResponse would take a file for each, and with it what was read ahead of the next."""
+    """Of several answers: HTTPResponse would take a file for each, and with it what was read ahead
+    of the next."""
 
     def makefile(self, mode: str) -> OneFile:
         return self

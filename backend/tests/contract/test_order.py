@@ -1,4 +1,5 @@
-"""Contract, "Order of checks": a request that is wrong twice gets the earlier answer. And how requests are counted."""
+"""Contract, "Order of checks": a request that is wrong twice gets the earlier answer. And how
+requests are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""model.md, "Position": the order of tasks among their siblings, and the keys that the server makes."""
+"""model.md, "Position": the order of tasks among their siblings, and the keys that the server
+makes."""
 
 from __future__ import annotations
 

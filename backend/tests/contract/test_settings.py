@@ -1,4 +1,5 @@
-"""Contract, section "Settings": defaults, what is refused and how, and what production refuses on top."""
+"""Contract, section "Settings": defaults, what is refused and how, and what production refuses on
+top."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ Load = Callable[..., config.Settings]
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
-    """Loads with these environment variables and no others, and with `env_file`, a text, as backend/.env."""
+    """Loads with these environment variables and no others, and with `env_file`, a text, as
+    backend/.env."""
 
     def load_with(env_file: str | bytes = "", **variables: str) -> config.Settings:
         for name in set(os.environ) - set(servers.clean_environment()):

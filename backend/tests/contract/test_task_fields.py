@@ -1,4 +1,5 @@
-"""model.md, the table of a task's fields: going in, coming out, defaults and refusals, through every door."""
+"""model.md, the table of a task's fields: going in, coming out, defaults and refusals, through
+every door."""
 
 from __future__ import annotations
 

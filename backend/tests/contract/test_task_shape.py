@@ -199,7 +199,8 @@ def test_a_whole_second_has_six_digits_too_wherever_it_is_shown(
 def test_a_whole_second_that_the_log_and_a_retry_keep_has_six_digits_too(
     person: Meet, database_url: str
 ) -> None:
-    """A day in the future, at a whole second: the next change comes a microsecond after the last one."""
+    """A day in the future, at a whole second: the next change comes a microsecond after the last
+    one."""
     dora = person("dora")
     task = dora.has("Buy milk")
     before = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0) - timedelta(

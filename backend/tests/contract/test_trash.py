@@ -1,4 +1,5 @@
-"""docs/undo.md, section "Trash": what is deleted can be had back, until it is deleted for good and nothing of it is."""
+"""docs/undo.md, section "Trash": what is deleted can be had back, until it is deleted for good and
+nothing of it is."""
 
 from __future__ import annotations
 
@@ -169,7 +170,8 @@ def test_a_uid_is_free_again_once_its_task_was_deleted_for_good(ada: Person) -> 
 
 @pytest.fixture(scope="module")
 def carol(server: Any, database_url: str) -> Any:
-    """She has 103 tasks in her trash, every three of them deleted in the same moment, and changes none."""
+    """She has 103 tasks in her trash, every three of them deleted in the same moment, and changes
+    none."""
     person = Person(server.url, "carol")
     trashed(person)
     many = """INSERT INTO tasks (user_id, title, version, deleted_at)
@@ -574,7 +576,8 @@ def test_after_a_purge_no_text_of_the_task_is_anywhere_in_the_database(
 def test_the_number_of_a_purged_task_elsewhere_in_an_answer_does_not_make_it_forgotten(
     person: Meet, database_url: str
 ) -> None:
-    """An answer is about a task by its id; here the purged one's id is the other's title, and its version."""
+    """An answer is about a task by its id; here the purged one's id is the other's title, and its
+    version."""
     dora = person("dora")
     task = trashed(dora)
     sql(
@@ -601,7 +604,8 @@ WHERE schemaname = 'public' AND strpos(concat(most_common_vals, histogram_bounds
 def test_the_planners_statistics_have_no_text_that_would_outlive_a_purge(
     person: Meet, database_url: str
 ) -> None:
-    """They have what is common, if anything: so all of this is. The user's id shows that they would have it."""
+    """They have what is common, if anything: so all of this is. The user's id shows that they would
+    have it."""
     dora, canary = person("dora"), f"canary-{uuid4().hex}"
     for _ in range(30):
         task = keyed(dora, "POST", dora.tasks, {"title": canary, "description": canary}).reply.data

@@ -1,4 +1,5 @@
-"""model.md: a list and its tasks go to the trash together and come back as they were; and what the trash shows."""
+"""model.md: a list and its tasks go to the trash together and come back as they were; and what the
+trash shows."""
 
 from __future__ import annotations
 
@@ -140,7 +141,8 @@ def test_a_task_of_a_list_in_the_trash_comes_to_the_inbox_and_stays_there(ada: P
 
 
 def in_the_trash_without_its_parent(person: Person) -> tuple[Thing, Thing, Thing]:
-    """A list in the trash; a task in the Inbox that was in it; and one below that, which went with the list."""
+    """A list in the trash; a task in the Inbox that was in it; and one below that, which went with
+    the list."""
     found = person.has_list("Work")
     parent = person.has_task("Parent", list_id=found["id"])
     below = person.has_task("Below", parent_id=parent["id"])

@@ -1,4 +1,5 @@
-"""model.md, "What belongs together moves together": moving, nesting, deleting, restoring, undoing, purging."""
+"""model.md, "What belongs together moves together": moving, nesting, deleting, restoring, undoing,
+purging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""model.md: a user's tasks under `/v1/tasks`: the operations and answers of the plan's endpoints, by id or uid."""
+"""model.md: a user's tasks under `/v1/tasks`: the operations and answers of the plan's endpoints,
+by id or uid."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def saved(url: str, user_id: str) -> dict[str, str]:
 
 
 def put_back(url: str, user_id: str, backup: dict[str, str]) -> None:
-    """As a restored backup puts it back: what was written since is gone, and its numbers come again."""
+    """As a restored backup puts it back: what was written since is gone, and its numbers come
+    again."""
     for table in TABLES:
         sql(url, f"DELETE FROM {table} WHERE user_id = $1", user_id)
         rows = f"SELECT * FROM jsonb_populate_recordset(NULL::{table}, $1::jsonb)"
@@ -59,7 +60,8 @@ def put_back(url: str, user_id: str, backup: dict[str, str]) -> None:
 
 
 class Restored:
-    """Somebody whose task was edited twice, with the database restored in between: one number, two texts."""
+    """Somebody whose task was edited twice, with the database restored in between: one number, two
+    texts."""
 
     def __init__(self, person: Person, url: str) -> None:
         self.person = person

@@ -44,7 +44,8 @@ def ask(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """One request with exactly these headers, `target` unchanged. `who`: a person, or a server's URL for nobody."""
+    """One request with exactly these headers, `target` unchanged. `who`: a person, or a server's
+    URL for nobody."""
     token = {} if isinstance(who, str) else {"Authorization": f"Bearer {who.token}"}
     length = {} if body is None else {"Content-Length": str(len(body))}
     connection = _connection(who)
