@@ -17,7 +17,7 @@ import asyncpg
 import storage
 from entities import ENTITIES
 from errors import SettingError, Unfit
-from postgres import adoption, functions
+from postgres import adoption, functions, proof
 from postgres.dsn import Address
 from postgres.pool import OUT_OF_REACH
 from postgres.sessions import Session, close, connect
@@ -145,10 +145,10 @@ async def inspect(address: Address) -> Schema:
         state = await functions.look(session, FUNCTIONS)
         if is_behind(found.version) or not state.complete:
             return Schema(found.version, None, False, found.quoted, is_complete=False)
-        role = ROLE if await _may_take_role(session) else None
+        role = ROLE if await proof.may_take(session, ROLE) else None
         if role:
             await _require_usage(session, found, role)
-        restricted = await _is_restricted(session, role)
+        restricted = await proof.is_restricted(session, role, ISOLATED)
         return Schema(found.version, role, restricted, found.quoted, is_claimed=state.claimed)
 
 
@@ -399,44 +399,3 @@ async def _require_usage(session: Session, found: Found, role: str) -> None:
             f"the role {role} may not use the schema {found.quoted}; run, as its owner: "
             f"GRANT USAGE ON SCHEMA {found.quoted} TO {ROLE}, {RETENTION_ROLE}."
         )
-
-
-async def _may_take_role(session: Session) -> bool:
-    return await _may(session, f"SET LOCAL ROLE {ROLE}")
-
-
-async def _is_restricted(session: Session, role: str | None) -> bool:
-    """Proof, not belief: with row_security off, a query that policies apply to must fail, and with
-    it on must not."""
-    for table in ISOLATED:
-        if not await _may_read(session, role, table, "on") or await _may_read(
-            session, role, table, "off"
-        ):
-            return False
-    return True
-
-
-async def _may_read(session: Session, role: str | None, table: str, row_security: str) -> bool:
-    return await _may(
-        session,
-        *([f"SET LOCAL ROLE {role}"] if role else []),
-        f"SET LOCAL row_security = {row_security}",
-        f"SELECT 1 FROM {table} LIMIT 1",  # noqa: S608  # a constant
-    )
-
-
-async def _may(session: Session, *tried: str) -> bool:
-    """Whether these are allowed. They are always taken back."""
-    trial = session.transaction()
-    await trial.start()
-    try:
-        for statement in tried:
-            await session.execute(statement)
-    except (
-        asyncpg.InsufficientPrivilegeError,
-        asyncpg.InvalidParameterValueError,
-    ):  # the second: no such role
-        return False
-    finally:
-        await trial.rollback()
-    return True

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
 
 import asyncpg
 
@@ -16,6 +15,7 @@ from errors import Unavailable
 from postgres.dsn import Address
 from postgres.outages import OWN_WRITES, FunctionGone, is_function_gone, unavailable
 from postgres.sessions import ANSWER_SECONDS, BETWEEN_STATEMENTS, Session, Terms, close, connect
+from postgres.turns import Turn, Turns
 
 log = logging.getLogger("todo.database")
 
@@ -23,7 +23,6 @@ SIZE = 10
 HOUSEKEEPING = (
     1  # a session beside them that looks at the schema, migrates, or removes what has expired
 )
-TURNS = 2  # writes of one user at a time: one works, and the next is there when it has committed
 WAIT_SECONDS = 2.0  # for a free connection; then 503
 LATE_MAX = 24  # attempts to connect that take longer than PLACE_SECONDS
 PLACE_SECONDS = 1.0  # how long such an attempt keeps its place
@@ -128,7 +127,7 @@ class Pool:
             set()
         )  # still connecting, but their places were given up
         self._closing: set[asyncio.Task[None]] = set()
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._turns = Turns(WAIT_SECONDS)
         self._closed = False
         self.used_at = time.monotonic()
 
@@ -164,10 +163,7 @@ class Pool:
     def turn(self, owner: str) -> Turn:
         """Few of one user's writes at a time. The others wait here: in the database each would hold
         a session, and all of them for the same lock. Unavailable after WAIT_SECONDS."""
-        turns = self._turns.get(owner)
-        if turns is None:
-            turns = self._turns[owner] = asyncio.Semaphore(TURNS)
-        return Turn(turns)
+        return self._turns.of(owner)
 
     async def close(self) -> None:
         """Refuse who waits, and close what is idle. What is still in use closes when it is given
@@ -378,28 +374,6 @@ def _lock(owner: str) -> str:
     text."""
     name = f"convert_from('\\x{owner.encode().hex()}', 'UTF8')"
     return f"SELECT pg_advisory_xact_lock(hashtextextended({name}, 0))"
-
-
-class Turn:
-    """Among the writes of one user."""
-
-    __slots__ = ("_turns",)
-
-    def __init__(self, turns: asyncio.Semaphore) -> None:
-        self._turns = turns
-
-    async def __aenter__(self) -> None:
-        if not self._turns.locked():
-            await self._turns.acquire()
-            return
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable("Your other writes are still under way; try again shortly") from None
-
-    async def __aexit__(self, *_: object) -> None:
-        self._turns.release()
 
 
 async def _use(session: Session, run: Callable[[Session], Awaitable[Result]]) -> Result:

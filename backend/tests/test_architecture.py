@@ -34,13 +34,15 @@ LAYERS = [
     {"rules"},
     {"positions", "texts", "times"},
     {"allowance", "config", "logs", "streams", "strict_json", "threads"},
+    {"secret_file"},
     {"errors"},
 ]
 # Within a package likewise: a module may import those of its own layer and of those below.
 WITHIN = {
     "postgres": [
         {"migrate"},
-        {"adoption", "functions", "pool"},
+        {"adoption", "functions", "pool", "proof"},
+        {"turns"},
         {"outages"},
         {"sessions"},
         {"dsn"},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import config
+import secret_file
 from postgres import embedded
 from tests.servers import BACKEND, clean_environment
 from tests.surroundings import SURROUNDINGS, Surrounding, complaint
@@ -106,11 +106,11 @@ def test_a_secret_that_everybody_knows_is_made_again(
     """A power cut leaves a file with its name and without its content."""
     (tmp_path / "secret").write_bytes(left)
 
-    secret = config.development_secret(tmp_path / "secret")
+    secret = secret_file.read_or_make(tmp_path / "secret")
 
     assert len(secret) == 64
     assert len(set(secret)) > 4
-    assert config.development_secret(tmp_path / "secret") == secret
+    assert secret_file.read_or_make(tmp_path / "secret") == secret
     assert "earlier tokens are refused" in caplog.text
     assert secret.decode() not in caplog.text
 
@@ -122,15 +122,13 @@ def test_a_secret_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.Monkey
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    assert len(config.development_secret(tmp_path / "secret")) == 64
+    assert len(secret_file.read_or_make(tmp_path / "secret")) == 64
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
 def test_everybody_who_starts_at_once_has_the_same_secret(tmp_path: Path) -> None:
     (tmp_path / "secret").touch()
-    script = (
-        "import sys, pathlib, config; print(config.development_secret(pathlib.Path(sys.argv[1])))"
-    )
+    script = "import sys, pathlib, secret_file; print(secret_file.read_or_make(pathlib.Path(sys.argv[1])))"
     command = [sys.executable, "-c", script, str(tmp_path / "secret")]
     starts = [
         subprocess.Popen(command, cwd=BACKEND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
